@@ -1,0 +1,1 @@
+"""Constitutional AI (Bai et al. 2022) as a Hydra-configured experiment suite."""

@@ -1,0 +1,59 @@
+"""``python -m cai``: compose the config, type it, build the target stage, say where the result is.
+
+Heavy libraries are imported after the config has been accepted, so that ``--help`` and a
+misspelt key answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from cai.composition import CONF, explain, typed
+from cai.errors import UserError
+
+log = logging.getLogger("cai")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def launch(cfg: DictConfig) -> None:
+    """Run one job: a single run, or an arm of a sweep."""
+    config = typed(cfg)
+    log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
+    from cai.run import run
+
+    run(config, Path(HydraConfig.get().runtime.output_dir))
+
+
+def main() -> int:
+    """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    try:
+        launch()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")
+        return 130
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        sys.stderr.write(f"{explain(error)}\n")
+        return 1
+    except OSError as error:
+        if error.errno not in {28, 122}:  # no space left, quota exceeded
+            raise
+        sys.stderr.write(
+            f"The disk is full ({error.filename or 'outputs/'}): free some space and run the same "
+            "command, which goes on where this one stopped.\n"
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

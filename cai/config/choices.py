@@ -1,0 +1,146 @@
+"""The closed sets of values that a key may have."""
+
+from enum import Enum
+
+
+class ModelSource(Enum):
+    """Where the weights come from."""
+
+    embedded = "embedded"
+    tiny = "tiny"
+    hub = "hub"
+    folder = "folder"
+
+
+class Dtype(Enum):
+    """Precision of the weights and of the arithmetic."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class Quantization(Enum):
+    """Packing of the frozen base weights by bitsandbytes."""
+
+    none = "none"
+    nf4 = "nf4"
+    int8 = "int8"
+
+
+class Dialect(Enum):
+    """How a conversation becomes tokens."""
+
+    chat = "chat"
+    text = "text"
+
+
+class DataSource(Enum):
+    """Where the prompts and comparisons come from."""
+
+    builtin = "builtin"
+    hh_rlhf = "hh_rlhf"
+
+
+class Start(Enum):
+    """The model that a training stage starts from."""
+
+    base = "base"
+    helpful = "helpful"
+    sft = "sft"
+
+
+class Labels(Enum):
+    """Who says which reply is less harmful."""
+
+    ai = "ai"
+    human = "human"
+    none = "none"
+
+
+class Revisions(Enum):
+    """Which rounds of revision SL-CAI is trained on."""
+
+    all = "all"
+    last = "last"
+
+
+class HelpfulSource(Enum):
+    """Who answers the helpful prompts that SL-CAI is trained on."""
+
+    human = "human"
+    model = "model"
+
+
+class Schedule(Enum):
+    """The learning rate over the steps of a stage."""
+
+    constant = "constant"
+    cosine = "cosine"
+
+
+class Method(Enum):
+    """How the feedback model is asked which reply is better."""
+
+    choice = "choice"
+    contrast = "contrast"
+
+
+class Principles(Enum):
+    """How many principles judge one pair."""
+
+    sample = "sample"
+    ensemble = "ensemble"
+
+
+class Average(Enum):
+    """What is averaged over principles, orders and chains."""
+
+    probability = "probability"
+    log_odds = "log_odds"
+
+
+class LabelKind(Enum):
+    """What becomes of a probability when it is made a label."""
+
+    soft = "soft"
+    hard = "hard"
+    clamped = "clamped"
+
+
+class KLControl(Enum):
+    """Whether the KL coefficient follows a target."""
+
+    fixed = "fixed"
+    adaptive = "adaptive"
+
+
+class CriticStart(Enum):
+    """What the critic is before its first update."""
+
+    pm = "pm"
+    zero = "zero"
+
+
+class Guard(Enum):
+    """What to do when the twin PM falls while the training PM's score rises."""
+
+    off = "off"
+    warn = "warn"
+    stop = "stop"
+    roll_back = "roll_back"
+
+
+class TrackingMode(Enum):
+    """What Weights & Biases does."""
+
+    offline = "offline"
+    online = "online"
+    off = "off"
+
+
+class Accelerator(Enum):
+    """The kind of device."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"

@@ -1,0 +1,161 @@
+"""Schema of the config groups that every stage shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from cai.config.choices import (
+    Accelerator,
+    DataSource,
+    Dialect,
+    Dtype,
+    Labels,
+    ModelSource,
+    Quantization,
+    Start,
+    TrackingMode,
+)
+from cai.config.rules import at_least, at_least_all
+from cai.errors import UserError
+
+
+@dataclass
+class ModelConfig:
+    """The base that every stage adapts."""
+
+    name: str = MISSING
+    source: ModelSource = MISSING
+    path: str = MISSING
+    revision: str | None = MISSING
+    dtype: Dtype = MISSING
+    quantization: Quantization = MISSING
+    dialect: Dialect = MISSING
+    context: int = MISSING
+    lora_rank: int = MISSING
+    lora_alpha: int = MISSING
+    helpful_tuning: bool = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "model", 1, context=self.context, lora_rank=self.lora_rank, lora_alpha=self.lora_alpha
+        )
+
+
+@dataclass
+class RevisionPrinciple:
+    """A critique request and the revision request that belongs to it."""
+
+    id: str = MISSING
+    critique: str = MISSING
+    revision: str = MISSING
+    tradition: str | None = None
+
+
+@dataclass
+class ComparisonPrinciple:
+    """A rule to choose between two replies, and its opposite."""
+
+    id: str = MISSING
+    text: str = MISSING
+    inverse: str | None = None
+    tradition: str | None = None
+
+
+@dataclass
+class ConstitutionConfig:
+    """The principles of both phases."""
+
+    name: str = MISSING
+    description: str = MISSING
+    n_principles: int | None = None
+    folder: str | None = None
+    revision: list[RevisionPrinciple] = MISSING
+    comparison: list[ComparisonPrinciple] = MISSING
+
+    def __post_init__(self) -> None:
+        """Check that there is something to draw from."""
+        at_least("constitution.n_principles", self.n_principles, 1)
+        for name in ("revision", "comparison"):
+            principles = getattr(self, name)
+            if not isinstance(principles, list):
+                continue
+            ids = [principle.id for principle in principles]
+            if not ids and not self.folder:
+                raise UserError(
+                    f"constitution.{name} of {self.name!r} is empty: give it at least one principle"
+                )
+            if len(set(ids)) != len(ids):
+                raise UserError(
+                    f"constitution.{name} of {self.name!r} uses an id twice: ids must be unique"
+                )
+
+
+@dataclass
+class DataConfig:
+    """Prompts, demonstrations and comparisons."""
+
+    source: DataSource = MISSING
+    folder: str | None = MISSING
+    revision: str | None = MISSING
+
+
+@dataclass
+class ScaleConfig:
+    """One dial for the size of everything; the stages refer to it."""
+
+    name: str = MISSING
+    helpful_examples: int = MISSING
+    demonstrations: int = MISSING
+    revise_prompts: int = MISSING
+    sft_epochs: float = MISSING
+    feedback_prompts: int = MISSING
+    helpful_pairs: int = MISSING
+    rl_iterations: int = MISSING
+    rl_rollouts: int = MISSING
+    reply_tokens: int = MISSING
+    critique_tokens: int = MISSING
+    evaluate_prompts: int = MISSING
+
+
+@dataclass
+class HardwareConfig:
+    """How a run is executed; never changes what is computed beyond rounding."""
+
+    accelerator: Accelerator = MISSING
+    devices: int = MISSING
+    threads: int = MISSING
+    micro_tokens: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("hardware", 1, devices=self.devices, micro_tokens=self.micro_tokens)
+        at_least("hardware.threads", self.threads, 0)
+
+
+@dataclass
+class TrackingConfig:
+    """Weights & Biases beside the files that are always written."""
+
+    mode: TrackingMode = MISSING
+    project: str = MISSING
+    entity: str | None = MISSING
+    group: str | None = MISSING
+    tags: list[str] = MISSING
+
+
+@dataclass
+class RecipeConfig:
+    """Which labels train the preference model, and where RL starts."""
+
+    name: str = MISSING
+    start: Start = MISSING
+    labels: Labels = MISSING
+    cot: bool = MISSING
+
+    def __post_init__(self) -> None:
+        """Check that RL starts at an assistant."""
+        if self.start is Start.base:
+            raise UserError("recipe.start=base is not a start for RL: use helpful or sft")

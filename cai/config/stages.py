@@ -1,0 +1,319 @@
+"""Schema of the stages: one dataclass per file in conf/stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from cai.config.choices import (
+    Average,
+    CriticStart,
+    Guard,
+    HelpfulSource,
+    KLControl,
+    LabelKind,
+    Method,
+    Principles,
+    Revisions,
+    Schedule,
+    Start,
+)
+from cai.config.rules import at_least, at_least_all, within
+from cai.errors import UserError
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW as every supervised stage uses it."""
+
+    lr: float = MISSING
+    schedule: Schedule = MISSING
+    warmup: float = MISSING
+    weight_decay: float = MISSING
+    max_grad_norm: float = MISSING
+    batch_size: int = MISSING
+    epochs: float = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        within("lr", self.lr, 0.0, 1.0)
+        within("warmup", self.warmup, 0.0, 1.0, "it is a share of all steps")
+        at_least_all("optimizer", 0, weight_decay=self.weight_decay, epochs=self.epochs)
+        at_least("batch_size", self.batch_size, 1)
+        if isinstance(self.max_grad_norm, float) and self.max_grad_norm <= 0:
+            raise UserError(
+                f"max_grad_norm={self.max_grad_norm} must be above 0: use .inf for no clipping"
+            )
+
+
+@dataclass
+class HelpfulConfig:
+    """The helpful-only assistant."""
+
+    fine_tune: bool = MISSING
+    examples: int = MISSING
+    demonstrations: int = MISSING
+    gate_prompts: int = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "helpful",
+            0,
+            examples=self.examples,
+            demonstrations=self.demonstrations,
+            gate_prompts=self.gate_prompts,
+        )
+
+
+@dataclass
+class GuardsConfig:
+    """Which faults of a generated text make a row unfit for training."""
+
+    role_confusion: bool = MISSING
+    echo: bool = MISSING
+    markers: bool = MISSING
+    truncation: bool = MISSING
+    near_duplicate: bool = MISSING
+    no_change: bool = MISSING
+
+
+@dataclass
+class ReviseConfig:
+    """Critiques and revisions of replies to red-team prompts."""
+
+    prompts: int = MISSING
+    rounds: int = MISSING
+    critique: bool = MISSING
+    few_shots: int = MISSING
+    replacement: bool = MISSING
+    temperature: float = MISSING
+    reply_tokens: int = MISSING
+    critique_tokens: int = MISSING
+    batch_size: int = MISSING
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("revise", 0, rounds=self.rounds, few_shots=self.few_shots)
+        at_least_all(
+            "revise",
+            1,
+            prompts=self.prompts,
+            reply_tokens=self.reply_tokens,
+            critique_tokens=self.critique_tokens,
+            batch_size=self.batch_size,
+        )
+        within("revise.temperature", self.temperature, 0.0, 5.0)
+
+
+@dataclass
+class SFTConfig:
+    """SL-CAI: fine-tuning on revisions and helpful answers."""
+
+    start: Start = MISSING
+    revisions: Revisions = MISSING
+    up_to_round: int = MISSING
+    helpful_per_revision: float = MISSING
+    helpful_source: HelpfulSource = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least("sft.up_to_round", self.up_to_round, 1)
+        at_least("sft.helpful_per_revision", self.helpful_per_revision, 0)
+        if self.start is Start.sft:
+            raise UserError("sft.start=sft is itself: use base or helpful")
+
+
+@dataclass
+class FeedbackConfig:
+    """AI labels: which of two replies is less harmful."""
+
+    prompts: int = MISSING
+    model: Start = MISSING
+    endpoint: str | None = MISSING
+    endpoint_model: str | None = MISSING
+    method: Method = MISSING
+    principles: Principles = MISSING
+    average: Average = MISSING
+    swap: bool = MISSING
+    few_shots: int = MISSING
+    cot: bool = MISSING
+    chains: int = MISSING
+    label: LabelKind = MISSING
+    clamp: list[float] = MISSING
+    temperature: float = MISSING
+    reply_tokens: int = MISSING
+    chain_tokens: int = MISSING
+    batch_size: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "feedback",
+            1,
+            prompts=self.prompts,
+            chains=self.chains,
+            reply_tokens=self.reply_tokens,
+            chain_tokens=self.chain_tokens,
+            batch_size=self.batch_size,
+        )
+        at_least("feedback.few_shots", self.few_shots, 0)
+        within("feedback.temperature", self.temperature, 0.0, 5.0)
+        if isinstance(self.clamp, list) and not (
+            len(self.clamp) == 2 and 0 <= self.clamp[0] <= 0.5 <= self.clamp[1] <= 1
+        ):
+            raise UserError(
+                f"feedback.clamp={self.clamp} must be [low, high] with 0 <= low <= 0.5 <= high <= 1"
+            )
+
+
+@dataclass
+class MixtureConfig:
+    """Shares of the two kinds of comparison in the PM's training set."""
+
+    harmless: float = MISSING
+    helpful: float = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("pm.mixture", 0, harmless=self.harmless, helpful=self.helpful)
+        if self.harmless == 0 == self.helpful:
+            raise UserError("pm.mixture is empty: harmless or helpful must be above 0")
+
+
+@dataclass
+class PMConfig:
+    """The preference model and its twin."""
+
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    helpful_pairs: int = MISSING
+    label_smoothing: float = MISSING
+    centring: float = MISSING
+    holdout_twin: bool = MISSING
+    members: int = MISSING
+    lower_bound: float = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if isinstance(self.label_smoothing, float) and not 0 <= self.label_smoothing < 0.5:
+            raise UserError(
+                f"pm.label_smoothing={self.label_smoothing} is out of range: it is the share of "
+                "flipped labels and must be in [0, 0.5)"
+            )
+        at_least_all("pm", 0, centring=self.centring, lower_bound=self.lower_bound)
+        at_least_all("pm", 1, helpful_pairs=self.helpful_pairs, members=self.members)
+
+
+@dataclass
+class KLConfig:
+    """The penalty that keeps the policy near its reference."""
+
+    control: KLControl = MISSING
+    coefficient: float = MISSING
+    target: float = MISSING
+    horizon: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("rl.kl", 0, coefficient=self.coefficient, target=self.target)
+        at_least("rl.kl.horizon", self.horizon, 1)
+
+
+@dataclass
+class CriticConfig:
+    """The value function."""
+
+    start: CriticStart = MISSING
+    lr: float = MISSING
+    warmup_iterations: int = MISSING
+    clip: float | None = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        within("rl.critic.lr", self.lr, 0.0, 1.0)
+        at_least("rl.critic.warmup_iterations", self.warmup_iterations, 0)
+
+
+@dataclass
+class RLConfig:
+    """PPO against the preference model."""
+
+    iterations: int = MISSING
+    rollouts: int = MISSING
+    red_team_share: float = MISSING
+    reply_tokens: int = MISSING
+    min_reply_tokens: int = MISSING
+    epochs: int = MISSING
+    minibatches: int = MISSING
+    lr: float = MISSING
+    schedule: Schedule = MISSING
+    max_grad_norm: float = MISSING
+    clip: float = MISSING
+    gamma: float = MISSING
+    gae_lambda: float = MISSING
+    whiten_advantages: bool = MISSING
+    scale_rewards: bool = MISSING
+    missing_eos_penalty: float = MISSING
+    entropy_bonus: float = MISSING
+    stop_kl: float | None = MISSING
+    evaluate_every: int = MISSING
+    guard: Guard = MISSING
+    kl: KLConfig = field(default_factory=KLConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "rl",
+            1,
+            iterations=self.iterations,
+            rollouts=self.rollouts,
+            reply_tokens=self.reply_tokens,
+            epochs=self.epochs,
+            minibatches=self.minibatches,
+            evaluate_every=self.evaluate_every,
+        )
+        at_least_all(
+            "rl",
+            0,
+            min_reply_tokens=self.min_reply_tokens,
+            missing_eos_penalty=self.missing_eos_penalty,
+            entropy_bonus=self.entropy_bonus,
+        )
+        within("rl.red_team_share", self.red_team_share, 0.0, 1.0)
+        within("rl.gamma", self.gamma, 0.0, 1.0)
+        within("rl.gae_lambda", self.gae_lambda, 0.0, 1.0)
+        within("rl.clip", self.clip, 0.0, 10.0)
+        within("rl.lr", self.lr, 0.0, 1.0)
+
+
+@dataclass
+class EvaluateConfig:
+    """The comparison of the systems."""
+
+    prompts: int = MISSING
+    samples: int = MISSING
+    temperature: float = MISSING
+    reply_tokens: int = MISSING
+    batch_size: int = MISSING
+    bootstrap: int = MISSING
+    constitution_judge: bool = MISSING
+    paper_tests: str | None = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "evaluate",
+            1,
+            prompts=self.prompts,
+            samples=self.samples,
+            reply_tokens=self.reply_tokens,
+            batch_size=self.batch_size,
+            bootstrap=self.bootstrap,
+        )
+        within("evaluate.temperature", self.temperature, 0.0, 5.0)

@@ -1,0 +1,251 @@
+"""One frozen base, its tokenizer, and any number of named LoRA adapters on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from cai.config import Accelerator, Dtype, HardwareConfig, ModelConfig, ModelSource, Quantization
+from cai.errors import UserError
+from cai.lm.chat import ChatFormat
+from cai.lm.embedded import embedded_model
+from cai.lm.tiny import tiny_model, tiny_tokenizer
+
+log = logging.getLogger(__name__)
+
+TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ADAPTER_FILE = "adapter_model.safetensors"
+_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
+
+
+class LanguageModel:
+    """A base that is never trained, and adapters of which at most one is active.
+
+    Helpful, SL-CAI, policy, value and preference model are adapters on one copy of the base, so
+    that PPO needs one base in memory. An adapter always stands alone on the base: what continues
+    another starts as a copy of its weights. The reference of RL is thus the adapter of SL-CAI and
+    never the bare base.
+    """
+
+    def __init__(self, base: PreTrainedModel, chat: ChatFormat, config: ModelConfig) -> None:
+        """Wrap a loaded base; ``config`` gives rank and alpha of the adapters."""
+        base.requires_grad_(False)
+        self.chat = chat
+        self.config = config
+        self._base = base
+        self._peft: PeftModel | None = None
+
+    @property
+    def network(self) -> PreTrainedModel:
+        """The module to call; it answers with the adapter that is active."""
+        return cast(PreTrainedModel, self._peft if self._peft is not None else self._base)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._base.device
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the last hidden state."""
+        return int(self._base.config.hidden_size)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a response."""
+        return frozenset({self.chat.stop_id})
+
+    def add_adapter(self, name: str, seed: int, start: Path | None = None) -> None:
+        """Add an adapter: a copy of the one saved in ``start``, or new ones drawn from ``seed``.
+
+        Args:
+            name: What ``use`` calls it.
+            seed: Seeds the initial weights; set before they are drawn.
+            start: Folder of a saved adapter, or of a model that is the bare base.
+
+        Raises:
+            UserError: If the saved adapter does not fit this base.
+        """
+        lora = LoraConfig(
+            r=self.config.lora_rank,
+            lora_alpha=self.config.lora_alpha,
+            target_modules=TARGETS,
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self._peft is None:
+                self._peft = PeftModel(self._base, lora, adapter_name=name)
+            else:
+                self._peft.add_adapter(name, lora)
+        for parameter in self.adapter_parameters(name):
+            parameter.data = parameter.data.float()
+        if start is not None and has_adapter(start):
+            self.load_state(name, load_file(start / ADAPTER_FILE))
+
+    def load_state(self, name: str, state: dict[str, torch.Tensor]) -> None:
+        """Overwrite an adapter's weights; heads that travel with them are left aside."""
+        lora = {key: value for key, value in state.items() if "lora_" in key}
+        outcome = set_peft_model_state_dict(self._peft, lora, adapter_name=name)
+        if outcome.unexpected_keys or len(lora) != len(self.adapter_state(name)):
+            raise UserError(
+                f"a saved adapter does not fit model={self.config.name}: it was made for another "
+                "model or another model.lora_rank"
+            )
+
+    def adapter_state(self, name: str) -> dict[str, torch.Tensor]:
+        """Return an adapter's weights under the names that peft saves them by."""
+        state: dict[str, torch.Tensor] = get_peft_model_state_dict(self._peft, adapter_name=name)
+        return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+    def adapter_parameters(self, name: str) -> list[nn.Parameter]:
+        """Return an adapter's weights in a fixed order, trainable or not."""
+        marker = f".{name}."
+        return [p for key, p in self.network.named_parameters() if "lora_" in key and marker in key]
+
+    @contextmanager
+    def use(self, name: str | None) -> Iterator[PreTrainedModel]:
+        """Activate an adapter (``None``: the bare base) for a block and yield the network.
+
+        Which adapters train is not touched: see ``train_only``.
+        """
+        if self._peft is None:
+            if name is not None:
+                raise KeyError(name)
+            yield self.network
+            return
+        if name is None:
+            with self._peft.disable_adapter():
+                yield self.network
+            return
+        before = self._peft.active_adapter
+        trained = [p.requires_grad for p in self._lora_parameters()]
+        self._activate(name, trained)
+        try:
+            yield self.network
+        finally:
+            self._activate(before, trained)
+
+    def train_only(self, *names: str) -> list[nn.Parameter]:
+        """Let gradients reach these adapters and nothing else; return their weights."""
+        for parameter in self._lora_parameters():
+            parameter.requires_grad_(False)
+        chosen = [p for name in names for p in self.adapter_parameters(name)]
+        for parameter in chosen:
+            parameter.requires_grad_(True)
+        return chosen
+
+    def _lora_parameters(self) -> list[nn.Parameter]:
+        return [p for key, p in self.network.named_parameters() if "lora_" in key]
+
+    def _activate(self, name: Any, trained: list[bool]) -> None:
+        # peft's set_adapter also decides which adapters train; put that back as it was.
+        assert self._peft is not None
+        self._peft.set_adapter(name)
+        for parameter, flag in zip(self._lora_parameters(), trained, strict=True):
+            parameter.requires_grad_(flag)
+
+
+def has_adapter(folder: Path) -> bool:
+    """Tell whether a model folder holds an adapter; one without is the bare base."""
+    return (folder / ADAPTER_FILE).exists()
+
+
+def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
+    """Load the base and its tokenizer.
+
+    Raises:
+        UserError: If they can't be had, with what to do about it.
+    """
+    set_threads(hardware)
+    if config.source is ModelSource.tiny:
+        tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
+        base: PreTrainedModel = tiny_model(config.context).to(_DTYPES[config.dtype])
+    else:
+        tokenizer, base = _load_pretrained(config)
+    if config.quantization is Quantization.none:
+        base = base.to(torch_device(hardware))  # type: ignore[arg-type]
+    base.eval()
+    return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
+
+
+def _load_pretrained(config: ModelConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    embedded = config.source is ModelSource.embedded
+    where = str(embedded_model()) if embedded else config.path
+    if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
+        raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
+    if config.source is ModelSource.hub and not config.revision:
+        raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
+    revision = config.revision or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"model.path={where!r} has no tokenizer that can be read ({_first_line(error)}): "
+            "save one beside the model with tokenizer.save_pretrained"
+        ) from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=_DTYPES[config.dtype],
+            quantization_config=_quantization(config),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.path={where!r} could not be loaded: {_first_line(error)}"
+        ) from error
+    return tokenizer, model
+
+
+def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
+    if config.quantization is Quantization.nf4:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=_DTYPES[config.dtype],
+        )
+    if config.quantization is Quantization.int8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def torch_device(hardware: HardwareConfig) -> torch.device:
+    """Choose the device.
+
+    Raises:
+        UserError: If a GPU is asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if hardware.accelerator is Accelerator.gpu and not cuda:
+        raise UserError("hardware.accelerator=gpu, but torch sees no GPU: use cpu or auto")
+    return torch.device("cuda" if cuda and hardware.accelerator is not Accelerator.cpu else "cpu")
+
+
+def set_threads(hardware: HardwareConfig) -> None:
+    """Use as many threads as asked for; 0 leaves the choice to torch."""
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)

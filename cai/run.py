@@ -1,0 +1,50 @@
+"""One job from config to report: print the plan, make what is missing, print the comparison."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from cai.artifacts import Store
+from cai.config import Config
+from cai.estimate import estimate
+from cai.pipeline import State, Step, execute, plan
+
+log = logging.getLogger("cai")
+
+
+def run(config: Config, folder: Path) -> None:
+    """Bring the target stage up to date.
+
+    Args:
+        config: The typed config.
+        folder: Folder of this job's logs and metrics.
+    """
+    store = Store(Path(config.outputs) / "artifacts")
+    steps = plan(config, store)
+    log.info("\n%s", describe(steps, config))
+    artifact = execute(steps, config, store, folder)
+    for name in ("table.txt", "summary.txt"):
+        if (artifact.path / name).exists():
+            log.info("\n%s", (artifact.path / name).read_text().rstrip())
+    report = artifact.path / "report.html"
+    log.info(
+        "%s: %s",
+        "report" if report.exists() else "result",
+        report if report.exists() else artifact.path,
+    )
+
+
+def describe(steps: list[Step], config: Config) -> str:
+    """Write the plan as a table: what runs, and what it should take on this machine."""
+    pending = [step for step in steps if step.state is not State.reuse]
+    costs = estimate(pending, config)
+    lines = [f"{'stage':10}{'':9}{'prompts':>9}{'tokens':>10}{'minutes':>9}"]
+    for step in steps:
+        cost = costs.get(step.stage.name)
+        figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else f"{'':28}"
+        lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}")
+    if pending:
+        total = sum(cost.minutes for cost in costs.values())
+        lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")
+    return "\n".join(lines)
