@@ -1,0 +1,1 @@
+"""What the papers say, as pure functions on tensors, floats and strings."""
