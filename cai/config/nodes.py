@@ -125,13 +125,12 @@ class HardwareConfig:
     """How a run is executed; never changes what is computed beyond rounding."""
 
     accelerator: Accelerator = MISSING
-    devices: int = MISSING
     threads: int = MISSING
     micro_tokens: int = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least_all("hardware", 1, devices=self.devices, micro_tokens=self.micro_tokens)
+        at_least("hardware.micro_tokens", self.micro_tokens, 1)
         at_least("hardware.threads", self.threads, 0)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -25,8 +24,6 @@ from cai.errors import UserError
 from cai.lm.chat import ChatFormat
 from cai.lm.embedded import embedded_model
 from cai.lm.tiny import tiny_model, tiny_tokenizer
-
-log = logging.getLogger(__name__)
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ADAPTER_FILE = "adapter_model.safetensors"
@@ -52,8 +49,11 @@ class LanguageModel:
 
     @property
     def network(self) -> PreTrainedModel:
-        """The module to call; it answers with the adapter that is active."""
-        return cast(PreTrainedModel, self._peft if self._peft is not None else self._base)
+        """The module to call; it answers with the adapter that is active.
+
+        peft puts its layers into the base itself, so this stays the model's own class.
+        """
+        return self._base
 
     @property
     def device(self) -> torch.device:

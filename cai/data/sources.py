@@ -1,0 +1,128 @@
+"""Corpora: every source offers the same sets of records, already split."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.config import DataConfig, DataSource
+from cai.data.hh import read_hh_rlhf
+from cai.data.records import Comparison, Demonstration, Example, Prompt
+from cai.data.rows import read_rows, text_of
+from cai.data.splits import Splits, split
+from cai.dialogue import check_prompt, from_messages
+from cai.errors import UserError
+
+log = logging.getLogger(__name__)
+
+BUILTIN = Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Everything the stages read.
+
+    Attributes:
+        red_team: Prompts that ask for harm.
+        borderline: Prompts that sound harmful and are not.
+        helpful: Harmless prompts with a good reply.
+        helpful_pairs: Human comparisons of helpfulness.
+        harmless_pairs: Human comparisons of harmlessness.
+        demonstrations: Critiques, revisions and reasoned comparisons.
+    """
+
+    red_team: Splits[Prompt]
+    borderline: Splits[Prompt]
+    helpful: Splits[Example]
+    helpful_pairs: Splits[Comparison]
+    harmless_pairs: Splits[Comparison]
+    demonstrations: list[Demonstration]
+
+
+def load_corpus(config: DataConfig) -> Corpus:
+    """Read the corpus that ``data`` names.
+
+    Raises:
+        UserError: If a file is missing or malformed, or a set that stages need is empty.
+    """
+    builtin = read_builtin(BUILTIN)
+    corpus = builtin if config.source is DataSource.builtin else _with_hh_rlhf(config, builtin)
+    for name in ("red_team", "helpful", "helpful_pairs"):
+        for side, records in getattr(corpus, name)._asdict().items():
+            if not records:
+                raise UserError(
+                    f"data={config.source.value} has no {name} records in its {side} split: give "
+                    "more data"
+                )
+    return corpus
+
+
+def read_builtin(folder: Path) -> Corpus:
+    """Read the five files that ship with the package, or a folder in the same format."""
+    demonstrations = read_rows(folder / "demonstrations.jsonl", _demonstration)
+    pairs = [_harmless_pair(record) for record in demonstrations]
+    return Corpus(
+        red_team=_split_prompts(read_rows(folder / "red_team.jsonl", _prompt)),
+        borderline=_split_prompts(read_rows(folder / "borderline.jsonl", _prompt)),
+        helpful=_split_examples(read_rows(folder / "helpful.jsonl", _example)),
+        helpful_pairs=_split_pairs(read_rows(folder / "comparisons.jsonl", _comparison)),
+        harmless_pairs=_split_pairs(pairs),
+        demonstrations=_split_demonstrations(demonstrations).train,
+    )
+
+
+def _with_hh_rlhf(config: DataConfig, builtin: Corpus) -> Corpus:
+    harmless = read_hh_rlhf(config, "harmless-base")
+    helpful = read_hh_rlhf(config, "helpful-base")
+    prompts = {record.prompt.conversation: record.prompt for record in harmless}
+    return Corpus(
+        red_team=_split_prompts(list(prompts.values())),
+        borderline=builtin.borderline,
+        helpful=_split_examples([Example(record.prompt, record.a) for record in helpful]),
+        helpful_pairs=_split_pairs(helpful),
+        harmless_pairs=_split_pairs(harmless),
+        demonstrations=builtin.demonstrations,
+    )
+
+
+def _prompt(row: dict[str, Any]) -> Prompt:
+    conversation = check_prompt(from_messages(row["messages"]))
+    return Prompt(text_of(row, "id"), text_of(row, "kind"), conversation)
+
+
+def _example(row: dict[str, Any]) -> Example:
+    return Example(_prompt(row), text_of(row, "response"))
+
+
+def _comparison(row: dict[str, Any]) -> Comparison:
+    replies = (text_of(row, "chosen"), text_of(row, "rejected"))
+    return Comparison(_prompt(row), *replies, probability=1.0, source="helpful")
+
+
+def _demonstration(row: dict[str, Any]) -> Demonstration:
+    texts = [text_of(row, key) for key in ("response", "critique", "revision", "reasoning")]
+    worse = text_of(row, "worse") if "worse" in row else None
+    return Demonstration(_prompt(row), *texts, worse=worse)
+
+
+def _harmless_pair(record: Demonstration) -> Comparison:
+    better, worse = record.options[record.better], record.options[1 - record.better]
+    return Comparison(record.prompt, better, worse, probability=1.0, source="harmless")
+
+
+def _split_prompts(records: list[Prompt]) -> Splits[Prompt]:
+    return split(records, lambda record: record.conversation)
+
+
+def _split_examples(records: list[Example]) -> Splits[Example]:
+    return split(records, lambda record: record.prompt.conversation)
+
+
+def _split_pairs(records: list[Comparison]) -> Splits[Comparison]:
+    return split(records, lambda record: record.prompt.conversation)
+
+
+def _split_demonstrations(records: list[Demonstration]) -> Splits[Demonstration]:
+    return split(records, lambda record: record.prompt.conversation)

@@ -1,0 +1,1 @@
+"""Language models: loading, adapters, chat formats, sampling and scoring."""

@@ -1,0 +1,116 @@
+"""Prompts with one or more responses in one row each, so that a shared prompt is computed once.
+
+A row reads ``prompt, response 1, response 2, ...``. Every response attends to the prompt and to
+itself, and its positions go on from the prompt, so hidden states equal those of separate
+sequences. Rows are padded on the right, where causal attention never looks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+class Tree(NamedTuple):
+    """A prompt and its responses, as token ids."""
+
+    prompt: Sequence[int]
+    responses: Sequence[Sequence[int]]
+
+    @property
+    def length(self) -> int:
+        """Tokens in all."""
+        return len(self.prompt) + sum(len(response) for response in self.responses)
+
+
+class Packed(NamedTuple):
+    """Rows ready for a model. R counts the responses of all rows, M their tokens.
+
+    Attributes:
+        ids: Token ids, [B, S].
+        positions: Position ids, [B, S].
+        mask: Which key a query sees, [B, 1, S, S]; None where plain causal attention will do.
+        row: Row of each response token, [M].
+        before: Position in the row of the token that comes before it, [M].
+        targets: The response tokens themselves, [M].
+        response: Which response each belongs to, [M], in 0..R-1.
+        offset: Its place in that response, [M].
+        last: Row and position of each response's last token, [R, 2].
+    """
+
+    ids: Tensor
+    positions: Tensor
+    mask: Tensor | None
+    row: Tensor
+    before: Tensor
+    targets: Tensor
+    response: Tensor
+    offset: Tensor
+    last: Tensor
+
+    def to(self, device: torch.device) -> Packed:
+        """Move every tensor."""
+        return Packed(*(None if part is None else part.to(device) for part in self))
+
+    def grid(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """Spread flat values [M] over [R, T], T being the longest response."""
+        width = int(self.offset.max()) + 1
+        out = values.new_full((len(self.last), width), fill)
+        return out.index_put((self.response, self.offset), values)
+
+
+def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
+    """Lay out trees as rows of one batch."""
+    width = max(tree.length for tree in trees)
+    ids = torch.full((len(trees), width), pad_id)
+    positions = torch.zeros(len(trees), width, dtype=torch.long)
+    branching = any(len(tree.responses) > 1 for tree in trees)
+    mask = torch.ones(len(trees), 1, width, width, dtype=torch.bool).tril() if branching else None
+    columns: list[tuple[int, int, int, int, int]] = []
+    last = []
+    for row, tree in enumerate(trees):
+        end = len(tree.prompt)
+        ids[row, :end] = torch.tensor(tree.prompt)
+        positions[row, :end] = torch.arange(end)
+        for response in tree.responses:
+            start, end = end, end + len(response)
+            ids[row, start:end] = torch.tensor(response)
+            positions[row, start:end] = len(tree.prompt) + torch.arange(len(response))
+            if mask is not None:
+                mask[row, 0, start:end, len(tree.prompt) : start] = False
+            for offset, token in enumerate(response):
+                before = start + offset - 1 if offset else len(tree.prompt) - 1
+                columns.append((row, before, token, len(last), offset))
+            last.append((row, end - 1))
+    flat = torch.tensor(columns, dtype=torch.long).reshape(-1, 5).unbind(1)
+    return Packed(ids, positions, mask, *flat, torch.tensor(last))
+
+
+def hidden_states(model: PreTrainedModel, packed: Packed) -> Tensor:
+    """Run the backbone without its language-model head: [B, S, H]."""
+    return model.base_model(  # type: ignore[no-any-return]
+        input_ids=packed.ids,
+        attention_mask=packed.mask,
+        position_ids=packed.positions,
+        use_cache=False,
+    ).last_hidden_state
+
+
+def batches_of(
+    trees: Sequence[Tree], max_tokens: int, max_rows: int | None = None
+) -> Iterator[list[int]]:
+    """Group trees of similar length; a group's padded size stays within ``max_tokens``."""
+    group: list[int] = []
+    for i in sorted(range(len(trees)), key=lambda i: (-trees[i].length, i)):
+        width = trees[group[0]].length if group else 0
+        full = (len(group) + 1) * width > max_tokens or len(group) == max_rows
+        if group and full:
+            yield group
+            group = []
+        group.append(i)
+    if group:
+        yield group

@@ -1,0 +1,131 @@
+"""Log-probabilities of given tokens; logits are made only where one is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from cai.lm.cache import new_cache
+from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+
+CHUNK = 2048
+"""Positions whose logits are held at a time: 2048 x 49152 in float32 are 400 MB."""
+
+
+class TokenScores(NamedTuple):
+    """Per response token, [M] each."""
+
+    logprobs: Tensor
+    entropies: Tensor | None
+
+
+def response_scores(
+    model: PreTrainedModel, hidden: Tensor, packed: Packed, with_entropy: bool = False
+) -> TokenScores:
+    """Score the response tokens of a batch from its hidden states; differentiable.
+
+    Args:
+        model: Gives the language-model head.
+        hidden: Hidden states, [B, S, H].
+        packed: The batch.
+        with_entropy: Also return the entropy of each distribution, in nats, without gradient.
+    """
+    head = model.get_output_embeddings()
+    vectors = hidden[packed.row, packed.before]
+    logprobs, entropies = [], []
+    for start in range(0, len(vectors), CHUNK):
+        logits = head(vectors[start : start + CHUNK]).float()
+        normaliser = logits.logsumexp(-1)
+        chosen = logits.gather(-1, packed.targets[start : start + CHUNK, None]).squeeze(-1)
+        logprobs.append(chosen - normaliser)
+        if with_entropy:
+            with torch.no_grad():
+                probabilities = (logits - normaliser[:, None]).exp()
+                entropies.append(normaliser - (probabilities * logits).sum(-1))
+    return TokenScores(torch.cat(logprobs), torch.cat(entropies) if with_entropy else None)
+
+
+@torch.inference_mode()
+def token_logprobs(
+    model: PreTrainedModel,
+    trees: Sequence[Tree],
+    max_tokens: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[Tensor]]:
+    """Return the log-probability of every response token, per tree and response.
+
+    Args:
+        model: A causal LM; the adapter that is active answers.
+        trees: Prompts with their responses.
+        max_tokens: Padded tokens in one forward pass.
+        progress: Called with the number of trees that have just been scored.
+    """
+    done: list[list[Tensor]] = [[] for _ in trees]
+    for group in batches_of(trees, max_tokens):
+        packed = pack([trees[i] for i in group]).to(model.device)
+        scores = response_scores(model, hidden_states(model, packed), packed).logprobs.cpu()
+        lengths = [len(response) for i in group for response in trees[i].responses]
+        parts = iter(scores.split(lengths))
+        for i in group:
+            done[i] = [next(parts) for _ in trees[i].responses]
+        if progress is not None:
+            progress(len(group))
+    return done
+
+
+@torch.inference_mode()
+def option_logprobs(
+    model: PreTrainedModel,
+    prefix: Sequence[int],
+    suffixes: Sequence[Sequence[int]],
+    options: Sequence[Sequence[int]],
+    max_tokens: int = 4096,
+) -> Tensor:
+    """Return the log-probability of each whole option string after ``prefix + suffix``.
+
+    The prefix is computed once, each suffix once, and each option reads what is cached.
+
+    Args:
+        model: A causal LM; the adapter that is active answers.
+        prefix: Ids that all suffixes share; may be empty.
+        suffixes: N lists of ids.
+        options: K lists of ids.
+        max_tokens: Padded tokens in one forward pass.
+
+    Returns:
+        Log-probabilities, [N, K], float32.
+    """
+    trees = [Tree(suffix, options) for suffix in suffixes]
+    out = torch.empty(len(suffixes), len(options))
+    for group in batches_of(trees, max_tokens):
+        packed = pack([trees[i] for i in group]).to(model.device)
+        hidden = _after_prefix(model, prefix, packed) if prefix else hidden_states(model, packed)
+        scores = response_scores(model, hidden, packed).logprobs
+        sums = scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
+        out[group] = sums.reshape(len(group), len(options)).cpu()
+    return out
+
+
+def _after_prefix(model: PreTrainedModel, prefix: Sequence[int], packed: Packed) -> Tensor:
+    device = packed.ids.device
+    shared = new_cache(model, 1, len(prefix))
+    ids = torch.tensor([list(prefix)], device=device)
+    model.base_model(input_ids=ids, past_key_values=shared, use_cache=True)
+    rows, width = packed.ids.shape
+    cache = new_cache(model, rows, len(prefix) + width)
+    cache.fill(shared)
+    own = packed.mask
+    if own is None:
+        own = torch.ones(rows, 1, width, width, dtype=torch.bool, device=device).tril()
+    seen = own.new_ones(rows, 1, width, len(prefix))
+    return model.base_model(  # type: ignore[no-any-return]
+        input_ids=packed.ids,
+        attention_mask=torch.cat([seen, own], dim=-1),
+        position_ids=packed.positions + len(prefix),
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
