@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 
 from cai.artifacts import Store
@@ -12,6 +13,8 @@ from cai.pipeline import State, Step, execute, plan
 
 log = logging.getLogger("cai")
 
+CHATTY = ("lightning.pytorch", "bitsandbytes", "transformers", "peft", "httpx")
+
 
 def run(config: Config, folder: Path) -> None:
     """Bring the target stage up to date.
@@ -20,6 +23,7 @@ def run(config: Config, folder: Path) -> None:
         config: The typed config.
         folder: Folder of this job's logs and metrics.
     """
+    quieten()
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store)
     log.info("\n%s", describe(steps, config))
@@ -33,6 +37,17 @@ def run(config: Config, folder: Path) -> None:
         "report" if report.exists() else "result",
         report if report.exists() else artifact.path,
     )
+
+
+def quieten() -> None:
+    """Leave the words on the screen to this project; warnings of others still pass as errors."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for category in (FutureWarning, DeprecationWarning, UserWarning):
+        warnings.filterwarnings("ignore", category=category)
 
 
 def describe(steps: list[Step], config: Config) -> str:

@@ -47,8 +47,10 @@ def load_corpus(config: DataConfig) -> Corpus:
     Raises:
         UserError: If a file is missing or malformed, or a set that stages need is empty.
     """
-    builtin = read_builtin(BUILTIN)
-    corpus = builtin if config.source is DataSource.builtin else _with_hh_rlhf(config, builtin)
+    if config.source is DataSource.builtin:
+        corpus = read_builtin(Path(config.folder) if config.folder else BUILTIN)
+    else:
+        corpus = _with_hh_rlhf(config, read_builtin(BUILTIN))
     for name in ("red_team", "helpful", "helpful_pairs"):
         for side, records in getattr(corpus, name)._asdict().items():
             if not records:

@@ -24,9 +24,7 @@ class PreallocatedLayer(CacheLayerMixin):
         self.dtype, self.device = key_states.dtype, key_states.device
         heads, width = key_states.shape[1], key_states.shape[3]
         self.keys = key_states.new_empty(self.rows, heads, self.capacity, width)
-        self.values = value_states.new_empty(
-            self.rows, heads, self.capacity, value_states.shape[3]
-        )
+        self.values = value_states.new_empty(self.rows, heads, self.capacity, value_states.shape[3])
         self.is_initialized = True
 
     def update(

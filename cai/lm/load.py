@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
@@ -97,10 +98,15 @@ class LanguageModel:
         for parameter in self.adapter_parameters(name):
             parameter.data = parameter.data.float()
         if start is not None and has_adapter(start):
-            self.load_state(name, load_file(start / ADAPTER_FILE))
+            self.load_saved(name, start)
 
-    def load_state(self, name: str, state: dict[str, torch.Tensor]) -> None:
-        """Overwrite an adapter's weights; heads that travel with them are left aside."""
+    def load_saved(self, name: str, folder: Path) -> None:
+        """Overwrite an adapter's weights by saved ones; a head saved with them is left aside.
+
+        Raises:
+            UserError: If the saved adapter does not fit this base.
+        """
+        state = load_file(folder / ADAPTER_FILE)
         lora = {key: value for key, value in state.items() if "lora_" in key}
         outcome = set_peft_model_state_dict(self._peft, lora, adapter_name=name)
         if outcome.unexpected_keys or len(lora) != len(self.adapter_state(name)):
@@ -141,6 +147,30 @@ class LanguageModel:
             yield self.network
         finally:
             self._activate(before, trained)
+
+    @contextmanager
+    def sampling(self, name: str | None) -> Iterator[PreTrainedModel]:
+        """Activate an adapter for a block in which nothing is trained, folded in where possible.
+
+        A dense base takes the adapter into its own weights, W + BA alpha/r, which saves a third of
+        the time of sampling, and gets its exact old weights back afterwards. A quantised base
+        would lose precision by that, so there the adapter stays beside it.
+        """
+        if name is None or self.config.quantization is not Quantization.none:
+            with self.use(name) as network:
+                yield network
+            return
+        layers = [m for m in self._base.modules() if isinstance(m, LoraLayer) and name in m.lora_A]
+        before = [layer.get_base_layer().weight.data for layer in layers]
+        for layer, weight in zip(layers, before, strict=True):
+            delta = layer.get_delta_weight(name)
+            layer.get_base_layer().weight.data = (weight.float() + delta.float()).to(weight.dtype)
+        try:
+            with self.use(None) as network:
+                yield network
+        finally:
+            for layer, weight in zip(layers, before, strict=True):
+                layer.get_base_layer().weight.data = weight
 
     def train_only(self, *names: str) -> list[nn.Parameter]:
         """Let gradients reach these adapters and nothing else; return their weights."""
@@ -246,6 +276,11 @@ def torch_device(hardware: HardwareConfig) -> torch.device:
 
 
 def set_threads(hardware: HardwareConfig) -> None:
-    """Use as many threads as asked for; 0 leaves the choice to torch."""
+    """Use as many threads as asked for; 0 leaves the choice to torch.
+
+    Denormal numbers become 0: the gradients of a vocabulary are full of them once a text is known
+    well, and a processor is ten times slower on them.
+    """
+    torch.set_flush_denormal(True)
     if hardware.threads:
         torch.set_num_threads(hardware.threads)

@@ -24,7 +24,11 @@ class TokenScores(NamedTuple):
 
 
 def response_scores(
-    model: PreTrainedModel, hidden: Tensor, packed: Packed, with_entropy: bool = False
+    model: PreTrainedModel,
+    hidden: Tensor,
+    packed: Packed,
+    with_entropy: bool = False,
+    entropy_gradient: bool = False,
 ) -> TokenScores:
     """Score the response tokens of a batch from its hidden states; differentiable.
 
@@ -32,7 +36,8 @@ def response_scores(
         model: Gives the language-model head.
         hidden: Hidden states, [B, S, H].
         packed: The batch.
-        with_entropy: Also return the entropy of each distribution, in nats, without gradient.
+        with_entropy: Also return the entropy of each distribution, in nats.
+        entropy_gradient: Let gradients flow through it, for a bonus in the loss.
     """
     head = model.get_output_embeddings()
     vectors = hidden[packed.row, packed.before]
@@ -43,7 +48,7 @@ def response_scores(
         chosen = logits.gather(-1, packed.targets[start : start + CHUNK, None]).squeeze(-1)
         logprobs.append(chosen - normaliser)
         if with_entropy:
-            with torch.no_grad():
+            with torch.set_grad_enabled(entropy_gradient and torch.is_grad_enabled()):
                 probabilities = (logits - normaliser[:, None]).exp()
                 entropies.append(normaliser - (probabilities * logits).sum(-1))
     return TokenScores(torch.cat(logprobs), torch.cat(entropies) if with_entropy else None)

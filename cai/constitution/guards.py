@@ -1,0 +1,72 @@
+"""Faults of generated texts that small models produce: found, named and counted, never mended."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from cai.config import GuardsConfig
+from cai.dialogue import Conversation
+
+_MARKER = re.compile(
+    r"(?im)^\s*(?:human|assistant|user|critique|revision|critiquerequest|revisionrequest)\s*:"
+    r"|\[\[\[|\]\]\]|<\|?im_(?:start|end)"
+)
+_ABOUT_THE_REPLY = re.compile(
+    r"(?i)^\W*(?:the|this|your) (?:assistant|reply|response|revision|critique)\b"
+    r"|^\W*(?:here is|here's) (?:the|a|my) (?:revis|rewrit|improved|new)|\bthe assistant(?:'s| should)"
+)
+_ENDS = re.compile(r"[.!?:;\"')\]]\s*$")
+_NGRAM = 8
+
+
+def faults(
+    text: str, conversation: Conversation, previous: str, finished: bool, settings: GuardsConfig
+) -> list[str]:
+    """Name what is wrong with a revision.
+
+    Args:
+        text: The revision.
+        conversation: The prompt it replies to.
+        previous: The reply that was revised.
+        finished: Whether sampling ended at a stop token.
+        settings: Which faults are looked for.
+    """
+    said = [turn.text for turn in conversation]
+    checks = {
+        "role_confusion": bool(_ABOUT_THE_REPLY.search(text)),
+        "echo": any(_copies(text, turn) for turn in said),
+        "markers": bool(_MARKER.search(text)),
+        "truncation": not finished and not _ENDS.search(text),
+        "no_change": _words(text) == _words(previous),
+    }
+    found = [name for name, fault in checks.items() if fault and getattr(settings, name)]
+    return ["empty", *found] if not text.strip() else found
+
+
+def near_duplicates(texts: Sequence[str], threshold: float = 0.9) -> list[bool]:
+    """Mark texts whose word trigrams nearly equal those of an earlier text (Jaccard index)."""
+    kept: list[set[tuple[str, ...]]] = []
+    marks = []
+    for text in texts:
+        words = _words(text)
+        grams = {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
+        repeated = any(len(grams & other) >= threshold * len(grams | other) for other in kept)
+        marks.append(repeated)
+        if not repeated:
+            kept.append(grams)
+    return marks
+
+
+def _copies(text: str, source: str) -> bool:
+    """Tell whether most of the text is taken over from a source, or the source stands in it."""
+    words, other = _words(text), _words(source)
+    if len(other) >= _NGRAM and " ".join(other) in " ".join(words):
+        return True
+    grams = [tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)]
+    known = {tuple(other[i : i + _NGRAM]) for i in range(len(other) - _NGRAM + 1)}
+    return bool(grams) and sum(gram in known for gram in grams) > 0.5 * len(grams)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

@@ -1,0 +1,157 @@
+"""What a stage will take on this machine: counted tokens, and a two-second measurement."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from cai.config import Config
+from cai.lm.generate import Sampling, generate
+from cai.lm.load import LanguageModel, load_model
+from cai.lm.packing import Tree, hidden_states, pack
+from cai.pipeline import Step
+
+PROMPT = 70
+"""Tokens of a typical prompt; requests and comparisons are counted as multiples of it."""
+TRAINING = 3.5
+"""Time of a forward and backward pass through an adapter, in forward passes."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens that a stage reads, samples and trains on."""
+
+    prompts: int
+    read: int
+    sampled: int
+    trained: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work in minutes of this machine."""
+
+    prompts: int
+    tokens: int
+    minutes: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second."""
+
+    read: float
+    sampled: float
+
+
+def estimate(steps: Sequence[Step], config: Config) -> dict[str, Cost]:
+    """Estimate the stages of a plan that are still to be made."""
+    if not steps:
+        return {}
+    speed = measure(load_model(config.model, config.hardware))
+    costs = {}
+    for step in steps:
+        work = WORK[step.stage.name](config)
+        seconds = work.read / speed.read + work.sampled / speed.sampled
+        seconds += TRAINING * work.trained / speed.read
+        tokens = work.read + work.sampled + work.trained
+        costs[step.stage.name] = Cost(work.prompts, tokens, seconds / 60)
+    return costs
+
+
+def measure(model: LanguageModel) -> Speed:
+    """Read and sample for about a second each."""
+    network, ids = model.network, list(range(3, 131))
+    packed = pack([Tree(ids, [ids[:1]])] * 4).to(model.device)
+    with torch.inference_mode():
+        hidden_states(network, packed)
+        started, n = time.perf_counter(), 0
+        while time.perf_counter() - started < 1:
+            hidden_states(network, packed)
+            n += packed.ids.numel()
+        read = n / (time.perf_counter() - started)
+    started, rows, new = time.perf_counter(), 16, 12
+    generate(network, [ids[:32]] * rows, range(rows), Sampling(new), frozenset(), batch_size=rows)
+    return Speed(read, rows * new / (time.perf_counter() - started))
+
+
+def _helpful(config: Config) -> Work:
+    c = config.helpful
+    assert c is not None
+    n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
+    trained = int(n * 2.5 * PROMPT * c.optimizer.epochs)
+    return Work(n, 0, c.gate_prompts * 48, trained)
+
+
+def _revise(config: Config) -> Work:
+    c = config.revise
+    assert c is not None
+    steps = c.prompts * c.rounds * (2 if c.critique else 1)
+    per_step = (c.critique_tokens + c.reply_tokens) // 2 if c.critique else c.reply_tokens
+    context = PROMPT * (3 + 4 * c.few_shots)
+    return Work(
+        c.prompts, c.prompts * PROMPT + steps * context, c.prompts * c.reply_tokens + steps * per_step, 0
+    )  # fmt: skip
+
+
+def _sft(config: Config) -> Work:
+    c, r = config.sft, config.revise
+    assert c is not None
+    assert r is not None
+    rounds = min(c.up_to_round, r.rounds) if c.revisions.value == "all" else 1
+    n = int(r.prompts * rounds * (1 + c.helpful_per_revision))
+    return Work(n, 0, 0, int(n * 2 * PROMPT * c.optimizer.epochs))
+
+
+def _feedback(config: Config) -> Work:
+    c = config.feedback
+    assert c is not None
+    principles = len(config.constitution.comparison) if c.principles.value == "ensemble" else 1
+    questions = (c.prompts + 64) * principles * (2 if c.swap else 1)
+    length = PROMPT * 4 * (1 + c.few_shots)
+    chains = questions * c.chains if c.cot else 0
+    read = questions * length + chains * (length + c.chain_tokens)
+    return Work(c.prompts, read, c.prompts * 2 * c.reply_tokens + chains * c.chain_tokens, 0)
+
+
+def _pm(config: Config) -> Work:
+    c, f = config.pm, config.feedback
+    assert c is not None
+    assert f is not None
+    pairs = c.helpful_pairs + f.prompts
+    length = 3 * PROMPT
+    return Work(pairs, 2 * 60 * length, 0, int(pairs * length * c.optimizer.epochs * c.members))
+
+
+def _rl(config: Config) -> Work:
+    c = config.rl
+    assert c is not None
+    replies = c.iterations * c.rollouts
+    length = PROMPT + c.reply_tokens
+    return Work(
+        replies, 4 * replies * length, replies * c.reply_tokens, 2 * c.epochs * replies * length
+    )
+
+
+def _evaluate(config: Config) -> Work:
+    c = config.evaluate
+    assert c is not None
+    replies = 3 * 3 * c.prompts * c.samples
+    length = PROMPT + c.reply_tokens
+    judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
+    return Work(replies, 4 * replies * length + judged, replies * c.reply_tokens, 0)
+
+
+WORK: dict[str, Callable[[Config], Work]] = {
+    "helpful": _helpful,
+    "revise": _revise,
+    "sft": _sft,
+    "feedback": _feedback,
+    "pm": _pm,
+    "rl": _rl,
+    "evaluate": _evaluate,
+}
+"""The work of each stage as its settings imply it."""

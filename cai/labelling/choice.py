@@ -1,0 +1,72 @@
+"""Multiple choice: the exact probability of " (A)" and " (B)", all their tokens counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cai.config import ComparisonPrinciple
+from cai.constitution.principles import draw
+from cai.constitution.prompts import ANSWERS, Question, comparison_question
+from cai.data.records import Demonstration
+from cai.dialogue import Conversation, assistant
+from cai.labelling.judge import Asked
+from cai.lm.load import LanguageModel
+from cai.lm.score import option_logprobs
+
+Shots = tuple[Sequence[Demonstration], Sequence[ComparisonPrinciple], int]
+"""Demonstrations, the principles that theirs are drawn from, and the seed of the draws."""
+
+
+class MultipleChoice:
+    """Reads the answer off the model's next-token probabilities."""
+
+    def __init__(self, model: LanguageModel, adapter: str | None, shots: Shots) -> None:
+        """Use one adapter of a local model."""
+        self.model, self.adapter, self.shots = model, adapter, shots
+        self.options = model.chat.options(ANSWERS)
+
+    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
+        """Return the probability of the reply shown first, normalised over the options."""
+        prompts = [self.render(question) for question in questions]
+        prefix = common_prefix(prompts)
+        suffixes = [prompt[len(prefix) :] for prompt in prompts]
+        with self.model.sampling(self.adapter) as network:
+            scores = option_logprobs(network, prefix, suffixes, self.options)
+        return [[p] for p in scores.softmax(-1)[:, 0].tolist()]
+
+    def render(self, asked: Asked) -> list[int]:
+        """Encode a question with its few-shots before it."""
+        question = comparison_question(
+            asked.comparison.prompt.conversation, asked.replies, asked.principle
+        )
+        before = few_shot_turns(self.shots, asked.comparison.prompt.id)
+        return self.model.chat.prompt((*before, *question.conversation), question.opening)
+
+
+def few_shot_turns(shots: Shots, key: str) -> Conversation:
+    """Return answered questions, each under a principle of its own and in an order of its own.
+
+    They depend on the comparison alone, so all principles and both orders share them as a prefix
+    that is computed once.
+    """
+    demonstrations, principles, seed = shots
+    rules = draw(principles, len(demonstrations), seed, key, "shots")
+    turns: Conversation = ()
+    for n, (shot, rule) in enumerate(zip(demonstrations, rules, strict=True)):
+        [swapped] = draw([False, True], 1, seed, key, "order", n)
+        options = shot.options[::-1] if swapped else shot.options
+        right = 1 - shot.better if swapped else shot.better
+        question: Question = comparison_question(shot.prompt.conversation, options, rule)
+        answer = assistant(question.opening + ANSWERS[right])
+        turns = (*turns, *question.conversation, answer)
+    return turns
+
+
+def common_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
+    """Return what all sequences begin with, leaving each at least one token of its own."""
+    first = min(sequences, key=len, default=[])
+    length = max(0, len(first) - 1)
+    for sequence in sequences:
+        while list(sequence[:length]) != list(first[:length]):
+            length -= 1
+    return list(first[:length])

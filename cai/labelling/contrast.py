@@ -1,0 +1,77 @@
+"""Labels for models too small for multiple choice: how much a rule raises a reply's likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cai.algorithms.calibration import fit_temperature
+from cai.config import ComparisonPrinciple
+from cai.constitution.principles import draw
+from cai.constitution.prompts import under_rule
+from cai.data.records import Comparison, Demonstration
+from cai.errors import UserError
+from cai.labelling.judge import Asked
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Tree
+from cai.lm.score import token_logprobs
+
+_CALIBRATION = 48
+MAX_TOKENS = 4096
+
+
+class Contrast:
+    """Compares log p(reply | rule) - log p(reply | opposite rule) of the two replies.
+
+    The sum over tokens favours neither long nor short replies, because the reply is the same on
+    both sides of the difference. A temperature fitted on demonstrations makes it a probability.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        adapter: str | None,
+        principles: Sequence[ComparisonPrinciple],
+        demonstrations: Sequence[Demonstration],
+    ) -> None:
+        """Calibrate on the last demonstrations, which few-shots do not use.
+
+        Raises:
+            UserError: If a principle has no opposite.
+        """
+        for principle in principles:
+            if not principle.inverse:
+                raise UserError(
+                    f"feedback.method=contrast needs an inverse of principle {principle.id!r}: add "
+                    "one to the constitution"
+                )
+        self.model, self.adapter = model, adapter
+        shown = [
+            Asked(Comparison(d.prompt, *d.options, probability=0.5, source=""), rule, False)
+            for d in demonstrations[-_CALIBRATION:]
+            for rule in draw(principles, 1, "calibrate", d.prompt.id)
+        ]
+        right = [float(d.better == 0) for d in demonstrations[-_CALIBRATION:]]
+        self.temperature = fit_temperature(self._differences(shown), right) if shown else 1.0
+
+    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
+        """Return the probability of the reply shown first."""
+        from cai.algorithms.calibration import sigmoid
+
+        logits = self._differences(questions)
+        return [[float(sigmoid(logit / self.temperature))] for logit in logits]
+
+    def _differences(self, questions: Sequence[Asked]) -> list[float]:
+        """Return the log-odds, before calibration, that the first reply follows the rule better."""
+        trees = []
+        for asked in questions:
+            talk = asked.comparison.prompt.conversation
+            replies = [self.model.chat.response(reply) for reply in asked.replies]
+            for rule in (asked.principle.text, asked.principle.inverse or ""):
+                trees.append(Tree(self.model.chat.prompt(under_rule(talk, rule)), replies))
+        with self.model.sampling(self.adapter) as network:
+            scores = token_logprobs(network, trees, MAX_TOKENS)
+        sums = [[float(part.sum()) for part in parts] for parts in scores]
+        return [
+            (good[0] - bad[0]) - (good[1] - bad[1])
+            for good, bad in zip(sums[::2], sums[1::2], strict=True)
+        ]

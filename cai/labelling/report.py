@@ -1,0 +1,136 @@
+"""How far labels can be trusted: accuracy, calibration, position bias, agreement, cost."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from cai.algorithms.calibration import (
+    expected_calibration_error,
+    fold,
+    reliability,
+)
+from cai.data.records import Comparison
+from cai.labelling.judge import Judge, Verdict
+
+UNDECIDED = 0.05
+"""A label within this distance of one half decides nothing."""
+KNOWN = 64
+"""Comparisons with a known answer that the labeller is tested on."""
+
+
+def label_report(
+    judge: Judge, rows: Sequence[dict[str, Any]], known: Sequence[Comparison]
+) -> dict[str, Any]:
+    """Summarise labels, and test the labeller on comparisons whose answer is known.
+
+    Args:
+        judge: The labeller.
+        rows: Labelled rows.
+        known: Comparisons whose ``probability`` is a human's.
+    """
+    probabilities = [row["probability"] for row in rows if row["probability"] is not None]
+    report: dict[str, Any] = {
+        "labels": len(probabilities),
+        "unreadable": sum(row["unreadable"] for row in rows),
+        "dropped": sum(row["label"] is None for row in rows),
+        "entropy": statistics.fmean(map(_entropy, probabilities)) if probabilities else None,
+        "undecided": _share([abs(p - 0.5) < UNDECIDED for p in probabilities]),
+        "position_bias": position_bias(rows),
+        "principles": principle_table(rows),
+        "agreement": agreement(rows),
+    }
+    return {**report, **_against_truth(judge, known[:KNOWN])}
+
+
+def position_bias(rows: Sequence[dict[str, Any]]) -> float | None:
+    """Mean probability given to whichever reply is shown first; 0.5 is no bias."""
+    shown = [
+        p
+        for row in rows
+        for opinion in row["opinions"]
+        if opinion["forward"] and opinion["backward"]
+        for p in (
+            statistics.fmean(opinion["forward"]),
+            statistics.fmean(opinion["backward"]),
+        )
+    ]
+    return statistics.fmean(shown) if shown else None
+
+
+def principle_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Say how often each principle was asked and how often it went against the label."""
+    table: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        for opinion in row["opinions"]:
+            values = _values(opinion)
+            if row["probability"] is None or not values:
+                continue
+            entry = table.setdefault(
+                opinion["principle"], {"id": opinion["principle"], "n": 0, "flips": 0}
+            )
+            entry["n"] += 1
+            entry["flips"] += (statistics.fmean(values) - 0.5) * (row["probability"] - 0.5) < 0
+    return sorted(table.values(), key=lambda entry: entry["id"])
+
+
+def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Share of rows on which two principles choose the same reply; needs an ensemble."""
+    sides: dict[str, dict[int, bool]] = {}
+    for n, row in enumerate(rows):
+        if len(row["opinions"]) < 2:
+            continue
+        for opinion in row["opinions"]:
+            if values := _values(opinion):
+                sides.setdefault(opinion["principle"], {})[n] = statistics.fmean(values) > 0.5
+    ids = sorted(sides)
+    matrix = [
+        [_share([sides[a][n] == sides[b][n] for n in sides[a] if n in sides[b]]) for b in ids]
+        for a in ids
+    ]
+    return {"ids": ids, "matrix": matrix}
+
+
+def _against_truth(judge: Judge, known: Sequence[Comparison]) -> dict[str, Any]:
+    """Judge known comparisons, every other one with the better reply second."""
+    shown = [c if n % 2 else c.swap() for n, c in enumerate(known)]
+    verdicts: list[Verdict] = judge.judge(shown) if shown else []
+    pairs = [
+        (verdict.probability, comparison.probability)
+        for verdict, comparison in zip(verdicts, shown, strict=True)
+        if verdict.probability is not None
+    ]
+    if not pairs:
+        return {}
+    predicted, truth = [p for p, _ in pairs], [t for _, t in pairs]
+    folded = fold(predicted, truth)
+    return {
+        "known": len(pairs),
+        "accuracy": statistics.fmean(
+            0.5 if p == 0.5 else float((p > 0.5) == (t > 0.5)) for p, t in pairs
+        ),
+        "ece": expected_calibration_error(*folded),
+        "reliability": reliability_rows(*folded),
+    }
+
+
+def reliability_rows(predicted: Sequence[float], truth: Sequence[float]) -> list[dict[str, Any]]:
+    """Return the bins of a reliability diagram as JSON types."""
+    return [
+        {"n": part.size, "confidence": part.predicted, "frequency": part.observed}
+        for part in reliability(predicted, truth)
+    ]
+
+
+def _values(opinion: dict[str, Any]) -> list[float]:
+    return [*opinion["forward"], *(1 - p for p in opinion["backward"])]
+
+
+def _entropy(p: float) -> float:
+    return -sum(q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None

@@ -1,0 +1,126 @@
+"""Pairs of SL-CAI's replies, and which is less harmful according to a model and a principle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cai.artifacts import Artifact, write_json, write_jsonl
+from cai.config import Config, FeedbackConfig, Start
+from cai.constitution.principles import load_constitution, seed_of
+from cai.data.records import Comparison, Prompt
+from cai.data.sources import load_corpus
+from cai.dialogue import from_messages, to_messages
+from cai.errors import UserError
+from cai.labelling.judge import Judge, Verdict, make_judge
+from cai.labelling.report import label_report
+from cai.lm.generate import Sampling
+from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.stages.sampling import sample_replies
+from cai.stages.shards import Row, make_rows
+from cai.tracking import Tracker
+
+SL_CAI = "sft"
+HELPFUL = "helpful"
+
+
+def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+    """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
+    settings = config.feedback
+    assert settings is not None
+    corpus = load_corpus(config.data)
+    model = load_model(config.model, config.hardware)
+    adapters = _load_adapters(model, inputs)
+    prompts = corpus.red_team.train[-settings.prompts :]
+    pairs = _sample_pairs(config, settings, model, prompts, out)
+    judge = make_judge(
+        settings,
+        load_constitution(config.constitution),
+        corpus.demonstrations,
+        (model, adapters[settings.model]),
+        config.seed,
+    )
+    comparisons = [_comparison(row) for row in pairs if row["a"] and row["b"]]
+    rows = make_rows(
+        out / "labels.jsonl",
+        len(comparisons),
+        settings.batch_size,
+        lambda part: _label(judge, [comparisons[i] for i in part]),
+        "label",
+    )
+    kept = [row for row in rows if row["label"] is not None]
+    if not kept:
+        raise UserError(
+            "no comparison could be labelled: raise feedback.chain_tokens or feedback.chains, or "
+            "set feedback.cot=false"
+        )
+    labelled = [
+        Comparison(pair.prompt, pair.a, pair.b, row["label"], "harmless")
+        for pair, row in zip(comparisons, rows, strict=True)
+        if row["label"] is not None
+    ]
+    write_jsonl(out / "comparisons.jsonl", [comparison.to_row() for comparison in labelled])
+    known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
+    report = label_report(judge, rows, known)
+    write_json(out / "report.json", report)
+    tracker.metrics({k: v for k, v in report.items() if isinstance(v, int | float)}, 0)
+    tracker.table("labels", rows[:64])
+
+
+def _load_adapters(model: LanguageModel, inputs: dict[str, Artifact]) -> dict[Start, str | None]:
+    adapters: dict[Start, str | None] = {Start.base: None, Start.helpful: None, Start.sft: SL_CAI}
+    if has_adapter(inputs["helpful"].path / "model"):
+        model.add_adapter(HELPFUL, 0, inputs["helpful"].path / "model")
+        adapters[Start.helpful] = HELPFUL
+    model.add_adapter(SL_CAI, 0, inputs["sft"].path / "model")
+    return adapters
+
+
+def _sample_pairs(
+    config: Config,
+    settings: FeedbackConfig,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    out: Path,
+) -> list[Row]:
+    """Sample two replies of SL-CAI per prompt."""
+    sampling = Sampling(settings.reply_tokens, 1, settings.temperature)
+
+    def make(part: range) -> list[Row]:
+        chosen = [prompts[i] for i in part]
+        talks = [prompt.conversation for prompt in chosen for _ in "ab"]
+        seeds = [
+            seed_of(config.seed, "pair", prompt.id, side) for prompt in chosen for side in "ab"
+        ]
+        replies = sample_replies(model, SL_CAI, talks, seeds, sampling)
+        return [
+            {
+                "prompt_id": prompt.id,
+                "kind": prompt.kind,
+                "messages": to_messages(prompt.conversation),
+                "a": a.text,
+                "b": b.text,
+            }
+            for prompt, a, b in zip(chosen, replies[::2], replies[1::2], strict=True)
+        ]
+
+    return make_rows(out / "pairs.jsonl", len(prompts), settings.batch_size, make, "pairs")
+
+
+def _comparison(row: Row) -> Comparison:
+    prompt = Prompt(row["prompt_id"], row["kind"], from_messages(row["messages"]))
+    return Comparison(prompt, row["a"], row["b"], 0.5, "harmless")
+
+
+def _label(judge: Judge, comparisons: Sequence[Comparison]) -> list[Row]:
+    verdicts: Sequence[Verdict] = judge.judge(comparisons)
+    return [
+        {
+            "prompt_id": comparison.prompt.id,
+            "messages": to_messages(comparison.prompt.conversation),
+            "a": comparison.a,
+            "b": comparison.b,
+            **verdict.to_row(),
+        }
+        for comparison, verdict in zip(comparisons, verdicts, strict=True)
+    ]

@@ -1,0 +1,81 @@
+"""PPO from SL-CAI, or another start, against the preference model, under the twin's eyes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cai.artifacts import Artifact, write_jsonl
+from cai.config import Config, CriticStart
+from cai.constitution.principles import seed_of
+from cai.data.sources import Corpus, load_corpus
+from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.stages.pm import adapter_name
+from cai.stages.watch import GoodhartWatch
+from cai.tracking import Tracker
+from cai.training.ppo import PPOModule, Roles
+from cai.training.rollouts import RewardModel
+from cai.training.trainer import fit, seed_everything
+
+POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
+
+
+def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+    """Train the policy; keep its history, snapshots and sample transcripts."""
+    settings = config.rl
+    assert settings is not None
+    seed_everything(config.seed)
+    corpus = load_corpus(config.data)
+    model = load_model(config.model, config.hardware)
+    roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
+    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
+    module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
+    twin = load_reward_model(model, inputs["pm"].path, "twin") or roles.reward
+    watch = GoodhartWatch(config, model, roles, twin, (corpus, out, tracker))
+    module.watch = watch
+    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
+    save_model(model, POLICY, out / "model")
+    save_model(model, CRITIC, out / "critic", roles.critic_head)
+    write_jsonl(out / "history.jsonl", module.history)
+    write_jsonl(out / "transcripts.jsonl", watch.transcripts())
+
+
+def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -> Roles:
+    """Give every role its adapter on the one base."""
+    assert config.rl is not None
+    seed = seed_of(config.seed, "rl", "adapter")
+    model.add_adapter(POLICY, seed, start.path / "model")
+    reference = REFERENCE if has_adapter(start.path / "model") else None
+    if reference is not None:
+        model.add_adapter(REFERENCE, seed, start.path / "model")
+    from_pm = config.rl.critic.start is CriticStart.pm
+    model.add_adapter(CRITIC, seed_of(seed, CRITIC), pm.path / "model" if from_pm else None)
+    head = (
+        load_head(pm.path / "model", model.hidden_size)
+        if from_pm
+        else ScalarHead(model.hidden_size, None)
+    )
+    reward = load_reward_model(model, pm.path, "model")
+    assert reward is not None
+    return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
+
+
+def load_reward_model(model: LanguageModel, folder: Path, name: str) -> RewardModel | None:
+    """Load a PM, with all its members, from the folder of the pm stage; None if it has none."""
+    members = sorted(p for p in (folder / name, *folder.glob(f"{name}-*")) if has_adapter(p))
+    if not members:
+        return None
+    heads = []
+    for path in members:
+        model.add_adapter(adapter_name(path), 0, path)
+        heads.append(load_head(path, model.hidden_size).to(model.device))
+    mean = json.loads((members[0] / "metrics.json").read_text())["mean"]
+    lower_bound = json.loads((folder / "settings.json").read_text())["lower_bound"]
+    return RewardModel([adapter_name(path) for path in members], heads, mean, lower_bound)
+
+
+def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:
+    red_team = [model.chat.prompt(prompt.conversation) for prompt in corpus.red_team.train]
+    helpful = [model.chat.prompt(e.prompt.conversation) for e in corpus.helpful.train]
+    return red_team, helpful

@@ -1,0 +1,50 @@
+"""Replies of one adapter to prompts, as text and as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cai.dialogue import Conversation
+from cai.lm.generate import Completion, Sampling, generate
+from cai.lm.load import LanguageModel
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an assistant said."""
+
+    text: str
+    tokens: list[int]
+    finished: bool
+
+
+def sample_replies(
+    model: LanguageModel,
+    adapter: str | None,
+    conversations: Sequence[Conversation],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    *,
+    opening: str = "",
+) -> list[Reply]:
+    """Sample one reply per conversation, all in one batch.
+
+    Args:
+        model: Holds the adapter.
+        adapter: Who speaks; ``None`` is the bare base.
+        conversations: Dialogues that wait for the assistant.
+        seeds: One per conversation.
+        sampling: Lengths and temperature.
+        opening: How the assistant's turn begins.
+    """
+    prompts = [model.chat.prompt(conversation, opening) for conversation in conversations]
+    with model.sampling(adapter) as network:
+        completions = generate(
+            network, prompts, seeds, sampling, model.stop_ids, batch_size=max(1, len(prompts))
+        )
+    return [_reply(model, completion) for completion in completions]
+
+
+def _reply(model: LanguageModel, completion: Completion) -> Reply:
+    return Reply(model.chat.decode(completion.tokens), completion.tokens, completion.finished)

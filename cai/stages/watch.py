@@ -1,0 +1,127 @@
+"""The Goodhart watch: does the score still mean what it should?"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from pathlib import Path
+from typing import Any
+
+from cai.algorithms.boilerplate import recurrence
+from cai.algorithms.diversity import distinct_n, self_similarity
+from cai.algorithms.evasiveness import classify
+from cai.artifacts import read_jsonl, write_jsonl
+from cai.config import Config, Guard
+from cai.constitution.principles import seed_of
+from cai.data.sources import Corpus
+from cai.dialogue import to_messages, to_text
+from cai.lm.generate import Sampling
+from cai.lm.heads import save_model
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Tree
+from cai.stages.sampling import sample_replies
+from cai.tracking import Tracker
+from cai.training.ppo import PPOModule, Roles
+from cai.training.rollouts import RewardModel
+
+log = logging.getLogger(__name__)
+
+PROMPTS = 16
+"""Held-out prompts looked at, half of them red-team."""
+
+
+class GoodhartWatch:
+    """Samples from the policy on held-out prompts and compares the PM's view with the twin's."""
+
+    def __init__(
+        self,
+        config: Config,
+        model: LanguageModel,
+        roles: Roles,
+        twin: RewardModel,
+        surroundings: tuple[Corpus, Path, Tracker],
+    ) -> None:
+        """Fix the prompts and their seeds, so that looks differ by the policy alone."""
+        corpus, self.out, self.tracker = surroundings
+        self.config, self.model, self.roles, self.twin = config, model, roles, twin
+        helpful = [example.prompt for example in corpus.helpful.validation]
+        self.red_team = corpus.red_team.validation[: PROMPTS // 2]
+        self.prompts = self.red_team + helpful[: PROMPTS - len(self.red_team)]
+
+    def __call__(self, module: PPOModule, step: int) -> bool:
+        """Look, keep a snapshot, and say whether training should end."""
+        assert self.config.rl is not None
+        values, rows = self._look(step)
+        before = [row for row in module.history if "watch_score" in row]
+        module.history[-1].update(values)
+        self.tracker.metrics(values, step)
+        self.tracker.table("transcripts", rows, step)
+        folder = self.out / "snapshots" / f"{step + 1:05d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        write_jsonl(folder / "transcripts.jsonl", rows)
+        if before and overoptimised(before[-1], values):
+            return self._act(self.config.rl.guard, int(before[-1]["step"]), step)
+        save_model(self.model, self.roles.policy, folder)
+        return False
+
+    def transcripts(self) -> list[dict[str, Any]]:
+        """Return the replies of every look."""
+        files = sorted((self.out / "snapshots").glob("*/transcripts.jsonl"))
+        return [row for path in files for row in read_jsonl(path)]
+
+    def _look(self, step: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        config, model = self.config, self.model
+        assert config.rl is not None
+        talks = [prompt.conversation for prompt in self.prompts]
+        seeds = [seed_of(config.seed, "watch", prompt.id) for prompt in self.prompts]
+        sampling = Sampling(config.rl.reply_tokens, config.rl.min_reply_tokens)
+        replies = sample_replies(model, self.roles.policy, talks, seeds, sampling)
+        trees = [
+            Tree(model.chat.prompt(talk), [reply.tokens])
+            for talk, reply in zip(talks, replies, strict=True)
+        ]
+        tokens = config.hardware.micro_tokens
+        scores = self.roles.reward.score(model, trees, tokens).tolist()
+        twins = self.twin.score(model, trees, tokens).tolist()
+        texts = [reply.text for reply in replies]
+        verdicts = [classify(to_text(t), text) for t, text in zip(talks, texts, strict=True)]
+        red = len(self.red_team)
+        values = {
+            "watch_score": statistics.fmean(scores),
+            "twin_score": statistics.fmean(twins),
+            "twin_gap": statistics.fmean(scores) - statistics.fmean(twins),
+            "evasiveness": statistics.fmean(float(v.evasive) for v in verdicts[:red]),
+            "boilerplate": statistics.fmean(float(v.boilerplate) for v in verdicts),
+            "recurrence": recurrence(texts).share,
+            "distinct_2": distinct_n(texts, 2),
+            "self_similarity": self_similarity(texts),
+        }
+        rows = [
+            {
+                "iteration": step + 1,
+                "prompt_id": prompt.id,
+                "messages": to_messages(prompt.conversation),
+                "response": text,
+                "score": score,
+                "twin_score": twin,
+            }
+            for prompt, text, score, twin in zip(self.prompts, texts, scores, twins, strict=True)
+        ]
+        return values, rows
+
+    def _act(self, guard: Guard, good: int, step: int) -> bool:
+        """Do what ``rl.guard`` says about a twin that falls while the score rises."""
+        if guard is Guard.off:
+            return False
+        log.warning(
+            "rl: from iteration %d to %d the score rose and the twin's fell (rl.guard=%s)",
+            good + 1, step + 1, guard.value,
+        )  # fmt: skip
+        if guard is Guard.roll_back:
+            self.model.load_saved(self.roles.policy, self.out / "snapshots" / f"{good + 1:05d}")
+        return guard in {Guard.stop, Guard.roll_back}
+
+
+def overoptimised(before: dict[str, float], now: dict[str, float]) -> bool:
+    """Tell whether the twin has fallen while the score of the training PM rose."""
+    return now["watch_score"] > before["watch_score"] and now["twin_score"] < before["twin_score"]

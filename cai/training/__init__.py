@@ -1,0 +1,1 @@
+"""What Lightning wants: modules, batches and a fit that resumes to the bit."""

@@ -1,0 +1,132 @@
+"""Preference models: a scalar at the end of the conversation, trained on probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
+from cai.config import PMConfig
+from cai.lm.heads import ScalarHead
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+from cai.training.data import schedule_batches
+from cai.training.trainer import Record, ResumableModule, make_optimizer
+
+
+class LabelledPair(NamedTuple):
+    """A comparison as the PM reads it.
+
+    Attributes:
+        tree: The prompt and both replies, each ending with the stop token.
+        label: Probability that the first reply is the better one.
+        weight: Of the pair in the loss.
+        source: Which kind of label it is.
+    """
+
+    tree: Tree
+    label: float
+    weight: float
+    source: str
+
+
+def end_scores(head: ScalarHead, hidden: Tensor, packed: Packed) -> Tensor:
+    """Read the score of every response at its last token: [R]."""
+    return head(hidden[packed.last[:, 0], packed.last[:, 1]])  # type: ignore[no-any-return]
+
+
+class PreferenceModule(ResumableModule):
+    """Trains an adapter and its scalar head; both replies of a pair share one row."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        adapter: str,
+        head: ScalarHead,
+        pairs: Sequence[LabelledPair],
+        settings: PMConfig,
+        plan: tuple[int, int],
+        record: Record,
+    ) -> None:
+        """Plan the steps.
+
+        Args:
+            model: Holds the adapter, which the caller has made the active one.
+            adapter: Its name.
+            head: The scalar head, on the model's device.
+            pairs: Training comparisons.
+            settings: Loss and optimizer.
+            plan: Tokens of a micro-batch, and the seed of the order.
+            record: Takes the numbers of each step.
+        """
+        trained = {adapter: model.train_only(adapter), "head": list(head.parameters())}
+        super().__init__(trained, record)
+        self._model, self._head, self._pairs, self._settings = model, [head], pairs, settings
+        lengths = [pair.tree.length for pair in pairs]
+        self._steps = schedule_batches(lengths, settings.optimizer, *plan)
+        self.n_steps = len(self._steps)
+
+    def training_step(self, step: int) -> None:
+        """Make one update."""
+        micros = self._steps[step]
+        n_pairs = sum(len(micro.records) for micro in micros)
+        loss_sum = correct = counted = 0.0
+        for micro in micros:
+            pairs = [self._pairs[i] for i in micro.records]
+            packed = pack([pair.tree for pair in pairs]).to(self._model.device)
+            hidden = hidden_states(self._model.network, packed)
+            scores = Pair(*end_scores(self._head[0], hidden, packed).reshape(-1, 2).unbind(1))
+            labels = torch.tensor([pair.label for pair in pairs], device=scores.a.device)
+            loss = pairwise_loss(
+                scores,
+                labels,
+                smoothing=self._settings.label_smoothing,
+                weights=torch.tensor([pair.weight for pair in pairs], device=scores.a.device),
+                centring=self._settings.centring,
+            ) * (len(pairs) / n_pairs)
+            self.manual_backward(loss)
+            loss_sum += float(loss.detach())
+            accuracy = pairwise_accuracy(Pair(scores.a.detach(), scores.b.detach()), labels)
+            correct, counted = correct + accuracy.correct, counted + accuracy.counted
+        norm = self.update(0, self._settings.optimizer.max_grad_norm)
+        values = {"loss": loss_sum, "grad_norm": norm}
+        if counted:
+            values["accuracy"] = correct / counted
+        self.report(values, step)
+
+    def configure_optimizers(self) -> Any:
+        """Make AdamW and its schedule."""
+        parameters = [p for part in self._trained.values() for p in part]
+        optimizer, scheduler = make_optimizer(parameters, self._settings.optimizer, self.n_steps)
+        return [optimizer], [scheduler]
+
+
+@torch.inference_mode()
+def score_responses(
+    model: LanguageModel,
+    head: ScalarHead,
+    trees: Sequence[Tree],
+    max_tokens: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[float]]:
+    """Score every response of every tree with the active adapter.
+
+    Args:
+        model: Its active adapter is the PM's.
+        head: The PM's head.
+        trees: Prompts with replies, each ending with the stop token if it ended by itself.
+        max_tokens: Padded tokens in one forward pass.
+        progress: Called with the number of trees that have just been scored.
+    """
+    done: list[list[float]] = [[] for _ in trees]
+    for group in batches_of(trees, max_tokens):
+        packed = pack([trees[i] for i in group]).to(model.device)
+        scores = iter(end_scores(head, hidden_states(model.network, packed), packed).tolist())
+        for i in group:
+            done[i] = [next(scores) for _ in trees[i].responses]
+        if progress is not None:
+            progress(len(group))
+    return done

@@ -1,0 +1,123 @@
+"""Replies of the policy with everything that an update reads of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cai.lm.heads import ScalarHead
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Tree, batches_of, hidden_states, pack
+from cai.lm.score import response_scores
+from cai.training.preference import score_responses
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """One or several PMs on the same base.
+
+    Attributes:
+        adapters: Their names.
+        heads: Their heads.
+        mean: Held-out mean score, taken off.
+        lower_bound: Standard deviations over the members taken off.
+    """
+
+    adapters: Sequence[str]
+    heads: Sequence[ScalarHead]
+    mean: float
+    lower_bound: float
+
+    def score(self, model: LanguageModel, trees: Sequence[Tree], max_tokens: int) -> Tensor:
+        """Score the only response of each tree: [B]."""
+        columns = []
+        for adapter, head in zip(self.adapters, self.heads, strict=True):
+            with model.use(adapter):
+                scores = score_responses(model, head, trees, max_tokens)
+            columns.append(torch.tensor([score for [score] in scores]))
+        scores_of = torch.stack(columns)
+        spread = scores_of.std(0, correction=0)
+        return scores_of.mean(0) - self.lower_bound * spread - self.mean
+
+
+class Rollouts(NamedTuple):
+    """A batch of replies; grids are [B, T], padded at the end.
+
+    Attributes:
+        trees: Prompt and response as the ids that were sampled, never decoded in between.
+        ended: Whether a reply ended by itself, [B].
+        scores: Of the reward model, [B].
+        logp: Log-probabilities of the sampled tokens under the policy.
+        ref_logp: The same under the reference.
+        values: Of the critic, before each token.
+        mask: Which entries are tokens.
+        entropy: Mean entropy of the policy per token, in nats.
+        sampler_gap: Largest difference between the sampler's log-probabilities and ``logp``.
+    """
+
+    trees: list[Tree]
+    ended: Tensor
+    scores: Tensor
+    logp: Tensor
+    ref_logp: Tensor
+    values: Tensor
+    mask: Tensor
+    entropy: float
+    sampler_gap: float
+
+
+class Grid(NamedTuple):
+    """Numbers per response token and where there is one, [B, T] each."""
+
+    values: Tensor
+    mask: Tensor
+
+
+@torch.no_grad()
+def logprob_grid(
+    model: LanguageModel, trees: Sequence[Tree], max_tokens: int
+) -> tuple[Grid, float]:
+    """Return log-probabilities under the active adapter, and the mean entropy per token."""
+    parts: list[Tensor] = [torch.empty(0)] * len(trees)
+    entropy = 0.0
+    for group in batches_of(trees, max_tokens):
+        packed = pack([trees[i] for i in group]).to(model.device)
+        hidden = hidden_states(model.network, packed)
+        scores = response_scores(model.network, hidden, packed, with_entropy=True)
+        assert scores.entropies is not None
+        entropy += float(scores.entropies.sum())
+        lengths = [len(trees[i].responses[0]) for i in group]
+        for i, part in zip(group, scores.logprobs.cpu().split(lengths), strict=True):
+            parts[i] = part
+    grid = to_grid(parts)
+    return grid, entropy / int(grid.mask.sum())
+
+
+@torch.no_grad()
+def value_grid(
+    model: LanguageModel, head: ScalarHead, trees: Sequence[Tree], max_tokens: int
+) -> Grid:
+    """Return the critic's values before each response token, with the active adapter."""
+    parts: list[Tensor] = [torch.empty(0)] * len(trees)
+    for group in batches_of(trees, max_tokens):
+        packed = pack([trees[i] for i in group]).to(model.device)
+        values = head(hidden_states(model.network, packed)[packed.row, packed.before]).cpu()
+        lengths = [len(trees[i].responses[0]) for i in group]
+        for i, part in zip(group, values.split(lengths), strict=True):
+            parts[i] = part
+    return to_grid(parts)
+
+
+def to_grid(parts: Sequence[Tensor]) -> Grid:
+    """Stack rows of different lengths."""
+    width = max(len(part) for part in parts)
+    values = torch.zeros(len(parts), width)
+    mask = torch.zeros(len(parts), width, dtype=torch.bool)
+    for row, part in enumerate(parts):
+        values[row, : len(part)] = part
+        mask[row, : len(part)] = True
+    return Grid(values, mask)
