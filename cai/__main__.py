@@ -22,15 +22,31 @@ from cai.errors import UserError
 
 log = logging.getLogger("cai")
 
+FULL_DISK = {28, 122}
+"""Error numbers: no space left on the device, quota exceeded."""
+
+_failed: list[str] = []
+"""What went wrong with jobs of this process; a failed arm of a sweep does not lose the others."""
+
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def launch(cfg: DictConfig) -> None:
     """Run one job: a single run, or an arm of a sweep."""
-    config = typed(cfg)
-    log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
-    from cai.run import run
+    try:
+        config = typed(cfg)
+        log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
+        from cai.run import run
 
-    run(config, Path(HydraConfig.get().runtime.output_dir))
+        run(config, Path(HydraConfig.get().runtime.output_dir))
+    except (UserError, OmegaConfBaseException) as error:
+        _failed.append(explain(error))
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        _failed.append(
+            f"the disk is full ({error.filename or 'outputs/'}): free some space and run the same "
+            "command, which goes on where this one stopped"
+        )
 
 
 def main() -> int:
@@ -42,17 +58,10 @@ def main() -> int:
         sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")
         return 130
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        sys.stderr.write(f"{explain(error)}\n")
-        return 1
-    except OSError as error:
-        if error.errno not in {28, 122}:  # no space left, quota exceeded
-            raise
-        sys.stderr.write(
-            f"The disk is full ({error.filename or 'outputs/'}): free some space and run the same "
-            "command, which goes on where this one stopped.\n"
-        )
-        return 1
-    return 0
+        _failed.append(explain(error))
+    for sentence in _failed:
+        sys.stderr.write(f"{sentence}\n")
+    return 1 if _failed else 0
 
 
 if __name__ == "__main__":

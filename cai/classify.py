@@ -102,17 +102,20 @@ def classify_file(source: Path, target: Path) -> int:
     Raises:
         UserError: If a file cannot be read or written or a row is malformed.
     """
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent}: there is no such folder to write to.")
     partial: str | None = None
+    count = 0
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as out:
             partial = out.name
-            count = 0
-            for count, line in enumerate(_rows(source), start=1):
+            for line in _rows(source):
                 out.write(line + "\n")
+                count += 1
         Path(partial).chmod(0o666 & ~_umask())
-        os.replace(partial, target)
+        Path(partial).replace(target)
         partial = None
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is not UTF-8 text.") from error

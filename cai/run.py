@@ -41,6 +41,7 @@ def run(config: Config, folder: Path) -> None:
 
 def quieten() -> None:
     """Leave the words on the screen to this project; warnings of others still pass as errors."""
+    import lightning.pytorch  # noqa: F401  (sets its own level when it is imported)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

@@ -23,7 +23,7 @@ _IRREGULAR = {
 _ENDINGS = {"n't": " not", "'re": " are", "'ve": " have", "'ll": " will", "'d": " would"}
 _HUMAN_TURN = re.compile(r"(?:^|\n\n)Human:")
 _ASSISTANT_TURN = re.compile(r"\n\nAssistant:")
-_NEXT_TURN = re.compile(r"\n\s*\n\s*Human:.*|\n\s*Human:\s*$", re.DOTALL)
+_HUMAN_LINE = re.compile(r"\n[ \t]*Human:")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')*]*\s+|\n+")
 _WORD = re.compile(r"[a-z0-9']{3,}")
 _SUFFIX = re.compile(r"(?<=[a-z]{3})(?:ings?|e?d|e?rs?|e?s|ly|e)$")
@@ -98,8 +98,12 @@ def plain(text: str) -> str:
 
 
 def clean_reply(response: str) -> str:
-    r"""Cut what follows the reply, such as the stray ``\n\nHuman:`` of sampled text."""
-    return _NEXT_TURN.sub("", response).strip()
+    r"""Cut what follows the reply: a turn after a blank line, or a bare ``\nHuman:`` at the end."""
+    for found in _HUMAN_LINE.finditer(response):
+        before, after = response[: found.start()], response[found.end() :]
+        if before.rstrip(" \t").endswith("\n") or not after.strip():
+            return before.strip()
+    return response.strip()
 
 
 def last_request(prompt: str) -> str:

@@ -246,7 +246,7 @@ FAMILIES: dict[str, Family] = {
         ),
         r"\b(?:very|indeed|in fact|certainly|definitely|absolutely) (?:\w+ )?(?:real|exist)",
     ),
-    "absurd": _both(
+    "absurd": _all(
         r"\b(?:not|nor) (?:\w+ )?(?:possible|sentient|human|living|alive|conscious|real|capable"
         r"|factual|exist|have the (?:\w+ )?(?:ability|capacity))\b",
         _words(
