@@ -27,6 +27,9 @@ def typed(cfg: DictConfig) -> Config:
     for node in NODES:
         if OmegaConf.is_missing(cfg, node):
             cfg[node] = None
+    for key in cfg:
+        if key not in Config.__dataclass_fields__:
+            raise UserError(_unknown_key(str(key)))
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(f"{missing[0]} has no value: give one on the command line or in conf/")

@@ -4,46 +4,177 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cai.artifacts import Artifact
-from cai.config import TrackingConfig
+from cai.config import TrackingConfig, TrackingMode
+from cai.errors import UserError
 
 log = logging.getLogger(__name__)
+
+TABLE_ROWS = 64
+"""Rows of a table that go to the mirror; the artifact holds them all."""
+LARGEST_FILE = 64 * 2**20
+"""Bytes of a file that goes to the mirror with its artifact; larger ones are named only."""
+
+
+class Mirror:
+    """A W&B run. The first call that fails is reported, and from then on there are none."""
+
+    def __init__(self, run: Any) -> None:
+        """Wrap an open run."""
+        self._run: Any | None = run
+
+    def call(self, action: Callable[[Any], object]) -> None:
+        """Do something with the run, if it is still sound."""
+        import wandb
+
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        # What W&B raises when its process, its disk or its network is gone.
+        except (wandb.errors.Error, OSError, ValueError, TypeError, RuntimeError) as error:
+            log.warning("W&B failed (%s); the run goes on and metrics.jsonl is complete", error)
+            self._run = None
 
 
 class Tracker:
     """Records one stage run."""
 
-    def __init__(self, stage: str, folder: Path) -> None:
-        """Append to ``folder/metrics.jsonl``."""
+    def __init__(self, stage: str, folder: Path, mirror: Mirror | None = None) -> None:
+        """Append to ``folder/metrics.jsonl``, and to the mirror if there is one."""
         self.stage = stage
         self._path = folder / "metrics.jsonl"
+        self._mirror = mirror
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Record numbers of one step; the stage's name is put before each."""
-        row = {
-            "stage": self.stage,
-            "step": step,
-            **{f"{self.stage}/{k}": v for k, v in values.items()},
+        """Record numbers of one step under ``stage/name``; what is not finite becomes null."""
+        row = {f"{self.stage}/step": step}
+        named: dict[str, float | None] = {
+            f"{self.stage}/{key}": value if math.isfinite(value) else None
+            for key, value in values.items()
         }
+        line = json.dumps({"stage": self.stage, **row, **named}, allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(line + "\n")
+        if self._mirror is not None:
+            self._mirror.call(lambda run: run.log({**row, **named}))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int = 0) -> None:
         """Record rows of text and numbers, such as transcripts."""
+        if self._mirror is None or not rows:
+            return
+
+        def write(run: Any) -> None:
+            import wandb
+
+            columns = list(rows[0])
+            cells = [[_cell(row.get(column)) for column in columns] for row in rows[:TABLE_ROWS]]
+            table = wandb.Table(columns=columns, data=cells)
+            run.log({f"{self.stage}/{name}": table, f"{self.stage}/step": step})
+
+        self._mirror.call(write)
 
     def artifact(self, artifact: Artifact, inputs: Sequence[Artifact]) -> None:
-        """Record a finished result and what it was made from."""
+        """Record a finished result and, as its lineage, what it was made from."""
+        if self._mirror is None:
+            return
+
+        def write(run: Any) -> None:
+            import wandb
+
+            # W&B records the use of an artifact online only; the metadata tell it in any case.
+            if not run.offline:
+                for source in inputs:
+                    run.use_artifact(_described(wandb, source, []))
+            result = _described(wandb, artifact, inputs)
+            for path in sorted(p for p in artifact.path.rglob("*") if p.is_file()):
+                if path.stat().st_size <= LARGEST_FILE:
+                    result.add_file(str(path), name=path.relative_to(artifact.path).as_posix())
+            run.log_artifact(result)
+
+        self._mirror.call(write)
 
 
 @contextmanager
 def track(
     config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str, Any]
 ) -> Iterator[Tracker]:
-    """Open the records of one stage run."""
+    """Open the records of one stage run.
+
+    Args:
+        config: Whether and where W&B mirrors them.
+        stage: Becomes the job type.
+        folder: Of metrics.jsonl and of W&B's own files.
+        recipe: What the stage's result is named by; its settings become the run's config.
+
+    Raises:
+        UserError: If W&B was asked for and can't start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    yield Tracker(stage, folder)
+    if config.mode is TrackingMode.off:
+        yield Tracker(stage, folder)
+        return
+    run = _start(config, stage, folder, recipe)
+    mirror = Mirror(run)
+    mirror.call(lambda r: r.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
+    failed = True
+    try:
+        yield Tracker(stage, folder, mirror)
+        failed = False
+    finally:
+        mirror.call(lambda r: r.finish(exit_code=int(failed)))
+
+
+def _start(config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str, Any]) -> Any:
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        init_timeout=30,
+    )
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    try:
+        return wandb.init(
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            tags=list(config.tags),
+            name=stage,
+            job_type=stage,
+            mode=config.mode.value,
+            dir=str(folder),
+            config=dict(recipe["settings"]),
+            settings=settings,
+            reinit="finish_previous",
+        )
+    except (wandb.errors.Error, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UserError(
+            f"tracking.mode={config.mode.value}: W&B could not start ({reason}); log in with "
+            "'wandb login', or use tracking=offline or tracking=off"
+        ) from error
+
+
+def _described(wandb: Any, artifact: Artifact, inputs: Sequence[Artifact]) -> Any:
+    metadata = {
+        "stage": artifact.stage,
+        "fingerprint": artifact.fingerprint,
+        "inputs": [source.name for source in inputs],
+    }
+    return wandb.Artifact(name=artifact.name, type=artifact.stage, metadata=metadata)
+
+
+def _cell(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | None) else json.dumps(value)

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
 
-from cai.errors import UserError
-from cai.lm.cache import PreallocatedCache, new_cache
+from cai.lm.backbone import (
+    causal_lm,
+    check_context,
+    evaluating,
+    n_layers,
+    output_head,
+    run_backbone,
+)
+from cai.lm.cache import PrefixCache, SlotCache
+from cai.lm.packing import Tree, batches_of, hidden_states, pack, read_prefix
+
+PREFILL_TOKENS = 2048
+"""Padded prompt tokens in one forward pass: enough to keep a device busy."""
+SHARED_TOKENS = 32
+"""A beginning that all prompts share is computed once from this length on."""
+REFILL = 8
+"""New rows start when at least one in so many places is free."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +61,19 @@ class Completion(NamedTuple):
 
 
 @dataclass
-class _Batch:
-    """Rows under way: where they belong, and what the next step needs."""
+class _Row:
+    """A response under way; ``length`` counts the tokens that the cache holds of it."""
 
-    index: list[int]
-    cache: PreallocatedCache
-    visible: Tensor  # [B, S] which cached positions are not padding
-    position: Tensor  # [B] position of the next token
-    logits: Tensor  # [B, V] of the next token
+    index: int
+    uniforms: list[float]
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    length: int = 0
 
 
 @torch.inference_mode()
-def generate(
-    model: PreTrainedModel,
+def generate(  # noqa: PLR0913 - two of them are optional and rarely given
+    model: nn.Module,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sampling: Sampling,
@@ -69,18 +85,19 @@ def generate(
 ) -> list[Completion]:
     """Sample one response per prompt.
 
-    Rows of similar length share a batch; a row that has ended leaves it. Each row draws one
-    uniform number per token from a generator of its own seed and inverts the distribution
-    function, so its tokens do not change with the batch it is in (up to rounding).
+    Rows are started in order of their length; a row that ends makes room for one that waits.
+    Each row draws one uniform number per token from a generator of its own seed and inverts the
+    distribution function, so its tokens do not change with the batch it is in (up to rounding).
+    What all prompts begin with is computed once.
 
     Args:
-        model: A causal LM; the adapter that is active answers.
+        model: A causal LM; the adapter that is active answers, dropout is off.
         prompts: N lists of token ids.
         seeds: N seeds.
         sampling: Lengths and temperature.
         stop_ids: Tokens that end a response.
         batch_size: Rows at a time.
-        prefix: Ids before every prompt, computed once.
+        prefix: Ids before every prompt; like anything that all prompts begin with, computed once.
         progress: Called with the number of rows that have just ended.
 
     Returns:
@@ -89,126 +106,116 @@ def generate(
     Raises:
         UserError: If a prompt and its response do not fit the model's context.
     """
-    _check_lengths(model, prompts, sampling, len(prefix))
-    shared = _prefix_cache(model, prefix) if prefix else None
+    if not prompts:
+        return []
+    prompts = [[*prefix, *prompt] for prompt in prompts]
+    longest = max(len(prompt) for prompt in prompts) + sampling.max_new_tokens
+    check_context(model, longest, "a prompt with its reply")
     done: list[Completion | None] = [None] * len(prompts)
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = _prefill(model, [prompts[i] for i in rows], rows, sampling, shared)
-        noise = np.stack([_uniforms(seeds[i], sampling.max_new_tokens) for i in rows])
-        for i, completion in _decode(model, batch, noise, sampling, stop_ids):
-            done[i] = completion
-            if progress is not None:
-                progress(1)
+    slots = min(batch_size, len(prompts))
+    waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
+    with evaluating(model):
+        decoder = _Decoder(model, sampling, stop_ids, SlotCache(n_layers(model), slots, longest))
+        shared = _shared_length(prompts)
+        prefix = read_prefix(model, prompts[0][:shared]) if shared else None
+        while waiting or decoder.rows:
+            free = min(slots - len(decoder.rows), len(waiting))
+            if free >= slots // REFILL or not decoder.rows:
+                starting = [waiting.popleft() for _ in range(free)]
+                rows = [_Row(i, _uniforms(seeds[i], sampling.max_new_tokens)) for i in starting]
+                decoder.admit(rows, [Tree(prompts[i][shared:], ()) for i in starting], prefix)
+            ended = decoder.step()
+            for row in ended:
+                finished = row.tokens[-1] in stop_ids
+                done[row.index] = Completion(row.tokens, row.logprobs, finished)
+            if ended and progress is not None:
+                progress(len(ended))
     return [completion for completion in done if completion is not None]
 
 
-def _check_lengths(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling, prefix: int
-) -> None:
-    context = int(model.config.max_position_embeddings)
-    longest = max((len(prompt) for prompt in prompts), default=0) + prefix
-    if longest + sampling.max_new_tokens > context:
-        raise UserError(
-            f"a prompt of {longest} tokens and a reply of {sampling.max_new_tokens} do not fit the "
-            f"model's context of {context}: shorten the prompt or the reply"
-        )
-    if any(not prompt for prompt in prompts):
-        raise ValueError("a prompt is empty")
+def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that all prompts begin with, where sharing them is worth a pass."""
+    first, last = list(min(prompts, key=list)), list(max(prompts, key=list))
+    pairs = zip(first[:-1], last[:-1], strict=False)
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return length if len(prompts) > 1 and length >= SHARED_TOKENS else 0
 
 
-def _uniforms(seed: int, n: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.random.Generator(np.random.Philox(seed)).random(n)
+def _uniforms(seed: int, n: int) -> list[float]:
+    return [float(number) for number in np.random.Generator(np.random.Philox(seed)).random(n)]
 
 
-def _prefix_cache(model: PreTrainedModel, prefix: Sequence[int]) -> PreallocatedCache:
-    cache = new_cache(model, 1, len(prefix))
-    ids = torch.tensor([list(prefix)], device=model.device)
-    model.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
-    return cache
+class _Decoder:
+    """Rows under way in the first slots of a cache, with the logits of their next tokens."""
 
+    def __init__(
+        self, model: nn.Module, sampling: Sampling, stop_ids: frozenset[int], cache: SlotCache
+    ) -> None:
+        self.rows: list[_Row] = []
+        self._model, self._sampling, self._cache = model, sampling, cache
+        self._device = causal_lm(model).device
+        self._stop_ids = stop_ids
+        self._stops = torch.tensor(sorted(stop_ids), dtype=torch.long, device=self._device)
+        self._logits = torch.empty(0, device=self._device)
 
-def _prefill(
-    model: PreTrainedModel,
-    prompts: list[Sequence[int]],
-    rows: list[int],
-    sampling: Sampling,
-    shared: PreallocatedCache | None,
-) -> _Batch:
-    """Run the prompts, padded on the left, and keep logits of their last positions only."""
-    before = shared.get_seq_length() if shared is not None else 0
-    width = max(len(prompt) for prompt in prompts)
-    device = model.device
-    ids = torch.zeros(len(prompts), width, dtype=torch.long)
-    visible = torch.ones(len(prompts), before + width, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        pad = width - len(prompt)
-        ids[row, pad:] = torch.tensor(prompt)
-        visible[row, before : before + pad] = False
-    ids, visible = ids.to(device), visible.to(device)
-    position = visible.cumsum(-1)[:, before:] - 1
-    cache = new_cache(model, len(prompts), before + width + sampling.max_new_tokens)
-    if shared is not None:
-        cache.fill(shared)
-    hidden = model.base_model(
-        input_ids=ids,
-        attention_mask=_causal(visible, width),
-        position_ids=position.clamp(min=0),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
-    return _Batch(rows, cache, visible, position[:, -1] + 1, _logits(model, hidden[:, -1]))
+    def admit(self, rows: list[_Row], prompts: list[Tree], prefix: PrefixCache | None) -> None:
+        """Read prompts that follow a shared prefix and give their rows the next free slots."""
+        for group in batches_of(prompts, PREFILL_TOKENS):
+            packed = pack([prompts[n] for n in group]).to(self._device)
+            cache = PrefixCache(n_layers(self._model), prefix)
+            hidden = hidden_states(self._model, packed, cache)
+            self._cache.load(len(self.rows), cache)
+            last = torch.tensor([len(prompts[n].prompt) - 1 for n in group], device=self._device)
+            new = self._read(hidden[torch.arange(len(group), device=self._device), last])
+            self._logits = torch.cat([self._logits, new]) if self.rows else new
+            for n in group:
+                rows[n].length = (prefix.length if prefix else 0) + len(prompts[n].prompt)
+                self.rows.append(rows[n])
 
+    def step(self) -> list[_Row]:
+        """Sample a token for every row, take the rows that end, and compute the next logits."""
+        early = [n for n, row in enumerate(self.rows) if self._is_early(row)]
+        if early:
+            self._logits[
+                torch.tensor(early, device=self._device)[:, None], self._stops
+            ] = -torch.inf
+        drawn = [row.uniforms[len(row.tokens)] for row in self.rows]
+        uniforms = torch.tensor(drawn, dtype=torch.float64).to(self._device)
+        chosen, logprobs = _sample(self._logits, uniforms, self._sampling.temperature)
+        for row, token, value in zip(self.rows, chosen.tolist(), logprobs.tolist(), strict=True):
+            row.tokens.append(token)
+            row.logprobs.append(value)
+        ended = [self._take(n) for n in reversed(range(len(self.rows))) if self._has_ended(n)]
+        if self.rows:
+            self._advance()
+        return ended
 
-def _causal(visible: Tensor, queries: int) -> Tensor:
-    """Return the mask [B, 1, Q, S]; a padding query sees itself, so that its softmax is defined."""
-    keys = visible.shape[1]
-    square = torch.ones(queries, keys, dtype=torch.bool, device=visible.device)
-    mask = square.tril(keys - queries) & visible[:, None, :]
-    own = torch.eye(queries, dtype=torch.bool, device=visible.device)
-    mask[:, :, keys - queries :] |= own
-    return mask.unsqueeze(1)
+    def _is_early(self, row: _Row) -> bool:
+        return len(row.tokens) < self._sampling.min_new_tokens
 
+    def _has_ended(self, slot: int) -> bool:
+        tokens = self.rows[slot].tokens
+        return tokens[-1] in self._stop_ids or len(tokens) == self._sampling.max_new_tokens
 
-def _logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    return model.get_output_embeddings()(hidden).float()  # type: ignore[no-any-return]
+    def _take(self, slot: int) -> _Row:
+        """Remove a row; the last one moves into its place."""
+        row, last = self.rows[slot], self.rows.pop()
+        if last is not row:
+            self._cache.move(len(self.rows), slot, last.length)
+            self.rows[slot] = last
+        return row
 
+    def _advance(self) -> None:
+        ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._device)
+        mask = self._cache.expect([row.length for row in self.rows], self._device)
+        positions = self._cache.ends[:, None]
+        hidden = run_backbone(self._model, ids, positions, mask, self._cache)
+        self._logits = self._read(hidden[:, -1])
+        for row in self.rows:
+            row.length += 1
 
-def _decode(
-    model: PreTrainedModel,
-    batch: _Batch,
-    noise: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-    sampling: Sampling,
-    stop_ids: frozenset[int],
-) -> list[tuple[int, Completion]]:
-    """Sample until every row has ended; return rows with their places in the input."""
-    device = model.device
-    uniforms = torch.from_numpy(noise).to(device)
-    stops = torch.tensor(sorted(stop_ids), device=device)
-    tokens: dict[int, list[int]] = {i: [] for i in batch.index}
-    logprobs: dict[int, list[float]] = {i: [] for i in batch.index}
-    alive = torch.ones(len(batch.index), dtype=torch.bool, device=device)
-    finished: set[int] = set()
-    for step in range(sampling.max_new_tokens):
-        if step < sampling.min_new_tokens:
-            batch.logits[:, stops] = -torch.inf
-        chosen, logp = _sample(batch.logits, uniforms[:, step], sampling.temperature)
-        for row, (token, value) in enumerate(zip(chosen.tolist(), logp.tolist(), strict=True)):
-            if alive[row]:
-                tokens[batch.index[row]].append(token)
-                logprobs[batch.index[row]].append(value)
-        ended = alive & torch.isin(chosen, stops)
-        finished |= {batch.index[row] for row in ended.nonzero().flatten().tolist()}
-        alive &= ~ended
-        if step == sampling.max_new_tokens - 1 or not alive.any():
-            break
-        if alive.sum() <= 0.875 * len(alive):
-            kept = alive.nonzero().flatten()
-            _keep(batch, kept)
-            uniforms, chosen, alive = uniforms[kept], chosen[kept], alive[kept]
-        _advance(model, batch, chosen)
-    return [(i, Completion(tokens[i], logprobs[i], i in finished)) for i in tokens]
+    def _read(self, hidden: Tensor) -> Tensor:
+        return cast(Tensor, output_head(self._model)(hidden).float())
 
 
 def _sample(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -218,31 +225,10 @@ def _sample(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor
         chosen = logits.argmax(-1)
     else:
         scaled = logp if temperature == 1 else (logits / temperature).log_softmax(-1)
-        cumulative = scaled.exp().double().cumsum(-1)
-        threshold = uniform.unsqueeze(-1) * cumulative[:, -1:]
+        cumulative = scaled.exp().cumsum(-1, dtype=torch.float64)
+        total = cumulative[:, -1:]
+        # A threshold that rounded up to the total would fall behind the last possible token.
+        below = torch.nextafter(total, torch.zeros_like(total))
+        threshold = torch.minimum(uniform[:, None] * total, below)
         chosen = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
-        # A threshold that rounds up to the total must still fall on a token that is possible.
-        chosen = chosen.clamp(max=logits.shape[-1] - 1)
     return chosen, logp.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
-
-
-def _keep(batch: _Batch, rows: Tensor) -> None:
-    batch.index = [batch.index[row] for row in rows.tolist()]
-    batch.cache.keep(rows)
-    batch.visible = batch.visible[rows]
-    batch.position = batch.position[rows]
-
-
-def _advance(model: PreTrainedModel, batch: _Batch, chosen: Tensor) -> None:
-    """Feed the chosen tokens and compute the next logits."""
-    seen = batch.visible.new_ones(len(chosen), 1)
-    batch.visible = torch.cat([batch.visible, seen], dim=1)
-    hidden = model.base_model(
-        input_ids=chosen.unsqueeze(1),
-        attention_mask=batch.visible[:, None, None, :],
-        position_ids=batch.position.unsqueeze(1),
-        past_key_values=batch.cache,
-        use_cache=True,
-    ).last_hidden_state
-    batch.position = batch.position + 1
-    batch.logits = _logits(model, hidden[:, -1])

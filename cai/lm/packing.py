@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
+from torch import Tensor, nn
+
+from cai.lm.backbone import causal_lm, n_layers, run_backbone
+from cai.lm.cache import PrefixCache
 
 
 class Tree(NamedTuple):
@@ -65,17 +67,19 @@ class Packed(NamedTuple):
 
 def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
     """Lay out trees as rows of one batch."""
+    if any(not tree.prompt for tree in trees):
+        raise ValueError("a prompt is empty, so that nothing predicts the first token after it")
     width = max(tree.length for tree in trees)
     ids = torch.full((len(trees), width), pad_id)
-    positions = torch.zeros(len(trees), width, dtype=torch.long)
+    # Padding counts on: a fall in the positions would read as a second sequence in the row.
+    positions = torch.arange(width).repeat(len(trees), 1)
     branching = any(len(tree.responses) > 1 for tree in trees)
-    mask = torch.ones(len(trees), 1, width, width, dtype=torch.bool).tril() if branching else None
+    mask = _causal(len(trees), width) if branching else None
     columns: list[tuple[int, int, int, int, int]] = []
     last = []
     for row, tree in enumerate(trees):
         end = len(tree.prompt)
         ids[row, :end] = torch.tensor(tree.prompt)
-        positions[row, :end] = torch.arange(end)
         for response in tree.responses:
             start, end = end, end + len(response)
             ids[row, start:end] = torch.tensor(response)
@@ -90,14 +94,31 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
     return Packed(ids, positions, mask, *flat, torch.tensor(last))
 
 
-def hidden_states(model: PreTrainedModel, packed: Packed) -> Tensor:
-    """Run the backbone without its language-model head: [B, S, H]."""
-    return model.base_model(  # type: ignore[no-any-return]
-        input_ids=packed.ids,
-        attention_mask=packed.mask,
-        position_ids=packed.positions,
-        use_cache=False,
-    ).last_hidden_state
+def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = None) -> Tensor:
+    """Run the backbone without its language-model head: [B, S, H].
+
+    Args:
+        model: A causal LM; the adapter that is active answers.
+        packed: The batch.
+        cache: Holds what comes before every row; takes the keys and values of the rows.
+    """
+    mask, positions = packed.mask, packed.positions
+    if cache is not None and cache.length:
+        own = mask if mask is not None else _causal(1, packed.ids.shape[1]).to(packed.ids.device)
+        seen = own.new_ones(*own.shape[:3], cache.length)
+        mask, positions = torch.cat([seen, own], dim=-1), positions + cache.length
+    return run_backbone(model, packed.ids, positions, mask, cache)
+
+
+def read_prefix(model: nn.Module, prefix: Sequence[int]) -> PrefixCache:
+    """Compute the keys and values of what comes before several rows."""
+    cache = PrefixCache(n_layers(model))
+    hidden_states(model, pack([Tree(prefix, ())]).to(causal_lm(model).device), cache)
+    return cache
+
+
+def _causal(rows: int, width: int) -> Tensor:
+    return torch.ones(rows, 1, width, width, dtype=torch.bool).tril()
 
 
 def batches_of(

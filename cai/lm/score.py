@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.lm.cache import new_cache
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+from cai.lm.backbone import n_layers
+from cai.lm.cache import PrefixCache
+from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
 
 CHUNK = 2048
 """Positions whose logits are held at a time: 2048 x 49152 in float32 are 400 MB."""
@@ -105,32 +106,13 @@ def option_logprobs(
         Log-probabilities, [N, K], float32.
     """
     trees = [Tree(suffix, options) for suffix in suffixes]
+    shared = read_prefix(model, prefix) if prefix else None
     out = torch.empty(len(suffixes), len(options))
     for group in batches_of(trees, max_tokens):
         packed = pack([trees[i] for i in group]).to(model.device)
-        hidden = _after_prefix(model, prefix, packed) if prefix else hidden_states(model, packed)
+        cache = PrefixCache(n_layers(model), shared) if shared is not None else None
+        hidden = hidden_states(model, packed, cache)
         scores = response_scores(model, hidden, packed).logprobs
         sums = scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
         out[group] = sums.reshape(len(group), len(options)).cpu()
     return out
-
-
-def _after_prefix(model: PreTrainedModel, prefix: Sequence[int], packed: Packed) -> Tensor:
-    device = packed.ids.device
-    shared = new_cache(model, 1, len(prefix))
-    ids = torch.tensor([list(prefix)], device=device)
-    model.base_model(input_ids=ids, past_key_values=shared, use_cache=True)
-    rows, width = packed.ids.shape
-    cache = new_cache(model, rows, len(prefix) + width)
-    cache.fill(shared)
-    own = packed.mask
-    if own is None:
-        own = torch.ones(rows, 1, width, width, dtype=torch.bool, device=device).tril()
-    seen = own.new_ones(rows, 1, width, len(prefix))
-    return model.base_model(  # type: ignore[no-any-return]
-        input_ids=packed.ids,
-        attention_mask=torch.cat([seen, own], dim=-1),
-        position_ids=packed.positions + len(prefix),
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state

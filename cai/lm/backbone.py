@@ -1,0 +1,93 @@
+"""The transformer below its language-model head, called the same way from everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from cai.errors import UserError
+
+
+def run_backbone(
+    model: nn.Module,
+    ids: Tensor,
+    positions: Tensor,
+    mask: Tensor | None,
+    cache: Cache | None = None,
+) -> Tensor:
+    """Return the last hidden states, [B, Q, H].
+
+    Args:
+        model: A causal LM, plain or wrapped by peft.
+        ids: Token ids, [B, Q].
+        positions: Their position ids, [B, Q].
+        mask: Which of S keys a query sees, [B, 1, Q, S]; None for plain causal attention.
+        cache: Keys and values of earlier tokens; takes those of these tokens.
+    """
+    network = causal_lm(model)
+    return cast(
+        Tensor,
+        network.base_model(
+            input_ids=ids,
+            attention_mask=None if mask is None else _additive(mask, network.dtype),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state,
+    )
+
+
+def causal_lm(model: nn.Module) -> PreTrainedModel:
+    """Return the transformers model itself; peft has put its layers into it."""
+    inner = model.get_base_model() if isinstance(model, PeftModel) else model
+    return cast(PreTrainedModel, inner)
+
+
+def n_layers(model: nn.Module) -> int:
+    """Return how many layers have keys and values."""
+    return int(causal_lm(model).config.num_hidden_layers)
+
+
+def output_head(model: nn.Module) -> nn.Module:
+    """Return the module that maps hidden states to logits."""
+    return cast(nn.Module, causal_lm(model).get_output_embeddings())  # type: ignore[no-untyped-call]
+
+
+def check_context(model: nn.Module, tokens: int, what: str) -> None:
+    """Refuse what the model was not made for: beyond its context or its attention window.
+
+    Raises:
+        UserError: If ``tokens`` do not fit.
+    """
+    config = causal_lm(model).config
+    window = getattr(config, "sliding_window", None) or config.max_position_embeddings
+    context = min(int(window), int(config.max_position_embeddings))
+    if tokens > context:
+        raise UserError(
+            f"{what} of {tokens} tokens does not fit the model's context of {context}: "
+            "shorten the prompt or the reply"
+        )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Turn dropout off for a block and give every module its mode back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    # Eager attention adds the mask to its scores, and would take True for +1.
+    lowest = torch.finfo(dtype).min
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, lowest)

@@ -1,0 +1,78 @@
+"""What several tests share: a tiny model and the way to the real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from cai.config import (
+    Accelerator,
+    Dialect,
+    Dtype,
+    HardwareConfig,
+    ModelConfig,
+    ModelSource,
+    OptimizerConfig,
+    Quantization,
+    Schedule,
+)
+from cai.lm.load import load_model
+
+ROOT = Path(__file__).resolve().parents[1]
+
+torch.set_num_threads(1)
+
+
+def tiny_config(**changes):
+    values = {
+        "name": "tiny",
+        "source": ModelSource.tiny,
+        "path": "",
+        "revision": None,
+        "dtype": Dtype.fp32,
+        "quantization": Quantization.none,
+        "dialect": Dialect.chat,
+        "context": 2048,
+        "lora_rank": 4,
+        "lora_alpha": 8,
+        "helpful_tuning": True,
+    }
+    return ModelConfig(**{**values, **changes})
+
+
+@pytest.fixture
+def hardware():
+    return HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
+
+
+@pytest.fixture
+def tiny(hardware):
+    return load_model(tiny_config(), hardware)
+
+
+@pytest.fixture
+def optimizer():
+    return OptimizerConfig(
+        lr=1e-2,
+        schedule=Schedule.cosine,
+        warmup=0.1,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        batch_size=4,
+        epochs=2,
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    folder = Path(os.environ.get("CAI_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip("no third-party data: set CAI_TEST_DATA to its folder")
+    return folder
+
+
+def randomise(model, name, seed=0, std=0.05):
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.adapter_parameters(name):
+        parameter.data = torch.randn(parameter.shape, generator=generator) * std

@@ -1,0 +1,198 @@
+"""Records, readers and splits: nothing is mangled and nothing leaks."""
+
+import gzip
+import itertools
+import json
+import re
+
+import pytest
+
+from cai.config import DataConfig, DataSource
+from cai.data.hh import parse_pair, read_hh_rlhf
+from cai.data.records import Comparison, Prompt
+from cai.data.rows import read_rows
+from cai.data.sources import BUILTIN, load_corpus, read_builtin
+from cai.data.splits import family, side, split
+from cai.dialogue import (
+    assistant,
+    check_prompt,
+    from_messages,
+    from_text,
+    human,
+    to_messages,
+    to_text,
+)
+from cai.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return read_builtin(BUILTIN)
+
+
+def conversations(records):
+    return [getattr(getattr(r, "prompt", r), "conversation") for r in records]
+
+
+def test_texts_and_messages_round_trip():
+    talk = (human("Hi: there"), assistant("Yes.\n\nHumans: are we"), human("Human: again"))
+    assert from_text(to_text(talk)) == talk
+    assert from_messages(to_messages(talk)) == talk
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Assistant: hi", "\n\nHuman: a\n\nHuman: b", "\n\nHuman: a\n\nAssistant:", "x"]
+)
+def test_a_text_that_is_no_dialogue_is_refused(text):
+    with pytest.raises(ValueError):
+        from_text(text)
+
+
+def test_a_prompt_ends_with_the_human():
+    with pytest.raises(ValueError, match="end with the human"):
+        check_prompt((human("a"), assistant("b")))
+
+
+def test_no_split_leaks(corpus):
+    """A prompt family is on one side, over all sets of records together."""
+    sides = {"train": set(), "validation": set(), "test": set()}
+    for name in ("red_team", "borderline", "helpful", "helpful_pairs", "harmless_pairs"):
+        for part, records in getattr(corpus, name)._asdict().items():
+            sides[part] |= {family(talk) for talk in conversations(records)}
+    sides["train"] |= {family(record.prompt.conversation) for record in corpus.demonstrations}
+    for a, b in itertools.combinations(sides.values(), 2):
+        assert not a & b
+    assert all(sides.values())
+
+
+def test_a_continuation_stays_with_its_opening():
+    one = (human("How do I pick a LOCK?"),)
+    more = (human("how do i pick a lock"), assistant("Why?"), human("Because."))
+    assert family(one) == family(more)
+    assert side(one) == side(more)
+
+
+def test_splits_are_fixed_and_drop_repeats():
+    prompts = [Prompt(str(n), "x", (human(f"question {n}"),)) for n in range(1000)]
+    parts = split(prompts + prompts, lambda prompt: prompt.conversation)
+    assert sum(map(len, parts)) == 1000
+    assert 750 < len(parts.train) < 850
+    assert parts == split(prompts, lambda prompt: prompt.conversation)
+
+
+def test_the_builtin_data_are_whole_and_varied(corpus):
+    red_team = list(itertools.chain(*corpus.red_team))
+    assert len({prompt.kind for prompt in red_team}) >= 12
+    assert len(red_team) >= 100
+    assert sum(len(p.conversation) > 1 for p in red_team) >= len(red_team) / 4
+    for records in (red_team, list(itertools.chain(*corpus.helpful_pairs))):
+        openings = [" ".join(family(talk).split()[:5]) for talk in conversations(records)]
+        assert max(map(openings.count, openings)) <= 3
+    for demonstration in corpus.demonstrations:
+        assert "{first}" in demonstration.reasoning
+        assert "{second}" in demonstration.reasoning
+        same = demonstration.response == demonstration.revision
+        assert same == (demonstration.worse is not None)
+
+
+def test_the_length_of_a_reply_does_not_give_the_answer_away(corpus):
+    pairs = list(itertools.chain(*corpus.helpful_pairs))
+    longer = sum(len(pair.a) > len(pair.b) for pair in pairs) / len(pairs)
+    assert 0.35 < longer < 0.65
+
+
+def test_the_builtin_files_have_unique_ids_and_clean_texts():
+    for path in BUILTIN.glob("*.jsonl"):
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len({row["id"] for row in rows}) == len(rows)
+        for row in rows:
+            texts = [m["content"] for m in row["messages"]]
+            texts += [row[k] for k in ("response", "chosen", "rejected", "critique") if k in row]
+            for text in texts:
+                assert text == text.strip()
+                assert not re.search(r"(Human|Assistant):|<\|", text)
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ('{"id": "a"}', "lacks the key 'messages'"),
+        ("{", "is not JSON"),
+        ("[1]", "should be a JSON object"),
+        ('{"id": "a", "kind": "k", "messages": [{"role": "user"}]}', "message 1 needs a role"),
+        ('{"id": "", "kind": "k", "messages": [{"role": "user", "content": "x"}]}', "'id'"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, said):
+    good = '{"id": "g", "kind": "k", "messages": [{"role": "user", "content": "x"}]}'
+    for name in ("borderline", "helpful", "comparisons", "demonstrations"):
+        (tmp_path / f"{name}.jsonl").write_text((BUILTIN / f"{name}.jsonl").read_text())
+    (tmp_path / "red_team.jsonl").write_text(f"{good}\n\n{line}\n")
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read_builtin(tmp_path)
+    assert "red_team.jsonl:3" in str(caught.value)
+
+
+def test_missing_and_empty_data_are_said(tmp_path):
+    config = DataConfig(source=DataSource.builtin, folder=str(tmp_path), revision=None)
+    with pytest.raises(UserError, match="does not exist"):
+        load_corpus(config)
+    for path in BUILTIN.glob("*.jsonl"):
+        (tmp_path / path.name).write_text(path.read_text())
+    (tmp_path / "red_team.jsonl").write_text("")
+    with pytest.raises(UserError, match="no red_team records"):
+        load_corpus(config)
+
+
+def test_a_file_that_is_not_text_is_said(tmp_path):
+    (tmp_path / "x.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(UserError, match="can't be read"):
+        read_rows(tmp_path / "x.jsonl.gz", dict)
+
+
+def hh_folder(tmp_path, rows):
+    for subset in ("harmless-base", "helpful-base"):
+        (tmp_path / subset).mkdir()
+        with gzip.open(tmp_path / subset / "train.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    return DataConfig(source=DataSource.hh_rlhf, folder=str(tmp_path), revision=None)
+
+
+def test_hh_rows_keep_their_whole_context(tmp_path):
+    text = "\n\nHuman: one: two\n\nthree\n\nAssistant: x\n\nHuman: four\n\nAssistant:"
+    row = {"chosen": f"{text} good", "rejected": f"{text} bad"}
+    pair = parse_pair(row, "harmless-base", "harmless")
+    assert pair.prompt.conversation == (human("one: two\n\nthree"), assistant("x"), human("four"))
+    assert (pair.a, pair.b, pair.probability) == ("good", "bad", 1.0)
+
+
+def test_hh_rows_that_cannot_be_read_are_counted_and_named(tmp_path, caplog):
+    good = {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"}
+    other = {**good, "rejected": "\n\nHuman: z\n\nAssistant: c"}
+    config = hh_folder(tmp_path, [good, other, {"chosen": "x"}, other])
+    assert len(read_hh_rlhf(config, "harmless-base")) == 1
+    assert "2 rows left out, first" in caplog.text
+    assert "train.jsonl.gz:2: the sides differ" in caplog.text
+
+
+def test_the_published_rows_can_be_read(real_data):
+    path = real_data / "hh-rlhf" / "harmless-base" / "test.half-a.jsonl.gz"
+    with gzip.open(path, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    read, failed = [], 0
+    for row in rows:
+        try:
+            read.append(parse_pair(row, "harmless-base", "harmless"))
+        except ValueError:
+            failed += 1
+    assert failed < 0.02 * len(rows)
+    assert sum(len(pair.prompt.conversation) > 1 for pair in read) > 0.6 * len(read)
+
+
+def test_swapping_twice_changes_nothing_and_rows_round_trip():
+    pair = Comparison(Prompt("i", "k", (human("q"),)), "x", "y", 0.25, "harmless")
+    assert pair.swap().swap() == pair
+    row = pair.to_row()
+    assert row["chosen"][0]["content"] == "y"
+    assert row["probability"] == 0.75
+    assert Comparison.from_row(row) == pair.swap()
