@@ -6,39 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from cai.config import (
-    Accelerator,
-    Dialect,
-    Dtype,
-    HardwareConfig,
-    ModelConfig,
-    ModelSource,
-    OptimizerConfig,
-    Quantization,
-    Schedule,
-)
+from cai.config import Accelerator, HardwareConfig, OptimizerConfig, Schedule
 from cai.lm.load import load_model
+from tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(1)
-
-
-def tiny_config(**changes):
-    values = {
-        "name": "tiny",
-        "source": ModelSource.tiny,
-        "path": "",
-        "revision": None,
-        "dtype": Dtype.fp32,
-        "quantization": Quantization.none,
-        "dialect": Dialect.chat,
-        "context": 2048,
-        "lora_rank": 4,
-        "lora_alpha": 8,
-        "helpful_tuning": True,
-    }
-    return ModelConfig(**{**values, **changes})
 
 
 @pytest.fixture
@@ -70,9 +44,3 @@ def real_data():
     if not folder.is_dir():
         pytest.skip("no third-party data: set CAI_TEST_DATA to its folder")
     return folder
-
-
-def randomise(model, name, seed=0, std=0.05):
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.adapter_parameters(name):
-        parameter.data = torch.randn(parameter.shape, generator=generator) * std

@@ -136,12 +136,15 @@ class LanguageModel:
                 raise KeyError(name)
             yield self.network
             return
+        trained = [p.requires_grad for p in self._lora_parameters()]
         if name is None:
-            with self._peft.disable_adapter():
-                yield self.network
+            try:
+                with self._peft.disable_adapter():
+                    yield self.network
+            finally:
+                self._set_trained(trained)
             return
         before = self._peft.active_adapter
-        trained = [p.requires_grad for p in self._lora_parameters()]
         self._activate(name, trained)
         try:
             yield self.network
@@ -185,9 +188,12 @@ class LanguageModel:
         return [p for key, p in self.network.named_parameters() if "lora_" in key]
 
     def _activate(self, name: Any, trained: list[bool]) -> None:
-        # peft's set_adapter also decides which adapters train; put that back as it was.
         assert self._peft is not None
         self._peft.set_adapter(name)
+        self._set_trained(trained)
+
+    def _set_trained(self, trained: list[bool]) -> None:
+        """Undo what peft decides about training whenever adapters are switched on or off."""
         for parameter, flag in zip(self._lora_parameters(), trained, strict=True):
             parameter.requires_grad_(flag)
 

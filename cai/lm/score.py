@@ -13,8 +13,27 @@ from cai.lm.backbone import n_layers
 from cai.lm.cache import PrefixCache
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
 
-CHUNK = 2048
-"""Positions whose logits are held at a time: 2048 x 49152 in float32 are 400 MB."""
+CHUNK = 1024
+"""Positions whose logits are held at a time: 1024 x 49152 in float32 are 200 MB."""
+
+
+BARRED = -1e9
+"""Logit of a token that can't be chosen: as good as -inf, without 0 * inf in the entropy."""
+
+
+class Barred(NamedTuple):
+    """Tokens that could not be sampled early in a response.
+
+    Attributes:
+        tokens: Their ids.
+        before: First place in the response where they are allowed.
+    """
+
+    tokens: frozenset[int]
+    before: int
+
+
+NOTHING_BARRED = Barred(frozenset(), 0)
 
 
 class TokenScores(NamedTuple):
@@ -28,6 +47,8 @@ def response_scores(
     model: PreTrainedModel,
     hidden: Tensor,
     packed: Packed,
+    *,
+    barred: Barred = NOTHING_BARRED,
     with_entropy: bool = False,
     entropy_gradient: bool = False,
 ) -> TokenScores:
@@ -37,6 +58,7 @@ def response_scores(
         model: Gives the language-model head.
         hidden: Hidden states, [B, S, H].
         packed: The batch.
+        barred: What the sampler could not choose, so that both speak of the same distribution.
         with_entropy: Also return the entropy of each distribution, in nats.
         entropy_gradient: Let gradients flow through it, for a bonus in the loss.
     """
@@ -45,6 +67,8 @@ def response_scores(
     logprobs, entropies = [], []
     for start in range(0, len(vectors), CHUNK):
         logits = head(vectors[start : start + CHUNK]).float()
+        early = (packed.offset[start : start + CHUNK] < barred.before).nonzero()
+        logits[early, torch.tensor(sorted(barred.tokens), dtype=torch.long)] = BARRED
         normaliser = logits.logsumexp(-1)
         chosen = logits.gather(-1, packed.targets[start : start + CHUNK, None]).squeeze(-1)
         logprobs.append(chosen - normaliser)

@@ -49,5 +49,6 @@ def tiny_model(context: int) -> LlamaForCausalLM:
             eos_token_id=2,
             pad_token_id=0,
             tie_word_embeddings=True,
+            initializer_range=0.1,  # logits with a say, so that training shows
         )
         return LlamaForCausalLM(config)

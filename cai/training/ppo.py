@@ -34,7 +34,7 @@ from cai.lm.generate import Sampling, generate
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
-from cai.lm.score import response_scores
+from cai.lm.score import Barred, response_scores
 from cai.training.rollouts import (
     RewardModel,
     Rollouts,
@@ -122,6 +122,7 @@ class PPOModule(ResumableModule):
         self._model, self._roles, self._prompts = model, roles, prompts
         self._settings, self._plan = settings, plan
         self._score = score or (lambda trees: roles.reward.score(model, trees, plan[0]))
+        self._barred = Barred(model.stop_ids, settings.min_reply_tokens)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
         self.n_steps = settings.iterations
@@ -177,9 +178,9 @@ class PPOModule(ResumableModule):
         ended = torch.tensor([reply.finished for reply in replies])
         scores = penalise_missing_eos(self._score(trees), ended, settings.missing_eos_penalty)
         with model.use(roles.policy):
-            policy, entropy = logprob_grid(model, trees, self._plan[0])
+            policy, entropy = logprob_grid(model, trees, self._plan[0], self._barred)
         with model.use(roles.reference):
-            reference, _ = logprob_grid(model, trees, self._plan[0])
+            reference, _ = logprob_grid(model, trees, self._plan[0], self._barred)
         with model.use(roles.critic):
             values = value_grid(model, roles.critic_head, trees, self._plan[0])
         sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
@@ -270,7 +271,14 @@ class PPOModule(ResumableModule):
         bonus = settings.entropy_bonus
         with self._model.use(self._roles.policy) as network:
             hidden = hidden_states(network, packed)
-            now = response_scores(network, hidden, packed, bonus > 0, bonus > 0)
+            now = response_scores(
+                network,
+                hidden,
+                packed,
+                barred=self._barred,
+                with_entropy=bonus > 0,
+                entropy_gradient=bonus > 0,
+            )
         everything = torch.ones_like(now.logprobs, dtype=torch.bool)
         loss = policy_loss(
             now.logprobs,

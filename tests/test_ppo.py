@@ -1,0 +1,278 @@
+"""PPO on a tiny model: right roles, right ratios, resumable, and every option does something."""
+
+import copy
+
+import pytest
+import torch
+
+from cai.algorithms.ppo import AdaptiveKL, FixedKL
+from cai.config import CriticConfig, CriticStart, Guard, KLConfig, KLControl, RLConfig, Schedule
+from cai.dialogue import human
+from cai.errors import UserError
+from cai.lm.heads import ScalarHead
+from cai.lm.load import load_model
+from cai.training.ppo import PPOModule, Roles, kl_controller
+from cai.training.rollouts import RewardModel
+from cai.training.trainer import fit
+from tiny import randomise, tiny_config
+
+
+def settings(**changes):
+    nested = {"kl": {}, "critic": {}}
+    for key in list(changes):
+        if "." in key:
+            node, name = key.split(".")
+            nested[node][name] = changes.pop(key)
+    values = {
+        "iterations": 4,
+        "rollouts": 6,
+        "red_team_share": 0.5,
+        "reply_tokens": 8,
+        "min_reply_tokens": 1,
+        "epochs": 2,
+        "minibatches": 2,
+        "lr": 5e-3,
+        "schedule": Schedule.constant,
+        "max_grad_norm": 1.0,
+        "clip": 0.2,
+        "gamma": 1.0,
+        "gae_lambda": 0.95,
+        "whiten_advantages": True,
+        "scale_rewards": True,
+        "missing_eos_penalty": 1.0,
+        "entropy_bonus": 0.0,
+        "stop_kl": None,
+        "evaluate_every": 2,
+        "guard": Guard.off,
+        "kl": KLConfig(
+            **{
+                "control": KLControl.fixed,
+                "coefficient": 0.05,
+                "target": 1.0,
+                "horizon": 100,
+                **nested["kl"],
+            }
+        ),
+        "critic": CriticConfig(
+            **{
+                "start": CriticStart.zero,
+                "lr": 5e-3,
+                "warmup_iterations": 0,
+                "clip": 0.2,
+                **nested["critic"],
+            }
+        ),
+    }
+    return RLConfig(**{**values, **changes})
+
+
+def cast(hardware):
+    model = load_model(tiny_config(), hardware)
+    for name in ("policy", "reference", "critic", "pm"):
+        model.add_adapter(name, 1)
+    for name in ("policy", "reference"):
+        randomise(model, name, seed=1)
+    randomise(model, "pm", seed=2)
+    reward = RewardModel(["pm"], [ScalarHead(model.hidden_size, 3)], 0.0, 0.0)
+    critic = ScalarHead(model.hidden_size, None)
+    return model, Roles("policy", "reference", "critic", critic, reward)
+
+
+def make(hardware, score=None, **changes):
+    model, roles = cast(hardware)
+    prompts = tuple(
+        [model.chat.prompt((human(f"{kind} {i}"),)) for i in range(5)] for kind in ("red", "help")
+    )
+    module = PPOModule(
+        model, roles, prompts, settings(**changes), (2048, 0), lambda v, s: None, score
+    )
+    return model, module
+
+
+def run(hardware, folder, score=None, **changes):
+    model, module = make(hardware, score, **changes)
+    fit(module, hardware, folder, "rl", every=1)
+    return model, module
+
+
+def weights(model, name="policy"):
+    return torch.cat([p.detach().flatten() for p in model.adapter_parameters(name)])
+
+
+@pytest.fixture(scope="module")
+def standard(tmp_path_factory):
+    from cai.config import Accelerator, HardwareConfig
+
+    hardware = HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
+    return run(hardware, tmp_path_factory.mktemp("ppo"))
+
+
+def test_the_first_ratio_is_one_and_the_sampler_agrees(standard):
+    _, module = standard
+    for row in module.history:
+        assert row["first_ratio"] == pytest.approx(1, abs=1e-5)
+        assert row["sampler_gap"] < 1e-4
+
+
+def test_the_reference_is_the_adapter_it_started_from_and_not_the_base(hardware):
+    model, module = make(hardware)
+    rollouts = module.collect(0)
+    torch.testing.assert_close(rollouts.logp, rollouts.ref_logp)
+    base = Roles("policy", None, "critic", module._roles.critic_head, module._roles.reward)
+    module._roles = base
+    assert not torch.allclose(module.collect(0).ref_logp, rollouts.logp)
+
+
+def test_frozen_adapters_stay_frozen_and_trained_ones_move(standard, hardware):
+    model, _ = standard
+    fresh, _ = cast(hardware)
+    for name in ("reference", "pm"):
+        assert torch.equal(weights(model, name), weights(fresh, name))
+    for name in ("policy", "critic"):
+        assert not torch.equal(weights(model, name), weights(fresh, name))
+
+
+def test_tokens_are_never_decoded_in_between(hardware):
+    model, module = make(hardware)
+    rollouts = module.collect(0)
+    for tree, ended in zip(rollouts.trees, rollouts.ended.tolist()):
+        assert (tree.responses[0][-1] == model.chat.stop_id) == ended
+
+
+def test_the_score_stands_on_the_last_token_even_if_it_is_the_stop_token(hardware):
+    _, module = make(hardware, scale_rewards=False, **{"kl.coefficient": 0.0})
+    rollouts = module.collect(0)
+    rewards = module.rewards(rollouts)
+    for row, tree in enumerate(rollouts.trees):
+        last = len(tree.responses[0]) - 1
+        assert rewards[row, last] == pytest.approx(float(rollouts.scores[row]))
+        assert rewards[row].count_nonzero() == 1
+
+
+def test_prompts_come_in_their_shares_and_each_once_an_epoch(hardware):
+    model, module = make(hardware, red_team_share=1.0, rollouts=5)
+    red, helpful = module._prompts
+    assert sorted(module.prompts_of(0)) == sorted(red)
+    assert module.prompts_of(0) != module.prompts_of(1)
+    assert module.prompts_of(1) == module.prompts_of(1)
+
+
+OPTIONS = [
+    {"clip": 0.001},
+    {"epochs": 1},
+    {"minibatches": 1},
+    {"gae_lambda": 0.0},
+    {"gamma": 0.5},
+    {"whiten_advantages": False},
+    {"scale_rewards": False},
+    {"missing_eos_penalty": 0.0},
+    {"entropy_bonus": 0.1},
+    {"max_grad_norm": 0.01},
+    {"stop_kl": 1e-9},
+    {"min_reply_tokens": 6},
+    {"red_team_share": 1.0},
+    {"schedule": Schedule.cosine},
+    {"kl.coefficient": 1.0},
+    {"kl.control": KLControl.adaptive},
+    {"critic.clip": None},
+    {"critic.warmup_iterations": 1},
+    {"critic.lr": 1e-4},
+]
+
+
+@pytest.mark.parametrize("change", OPTIONS, ids=lambda change: next(iter(change)))
+def test_every_option_changes_the_result(standard, hardware, tmp_path, change):
+    changed, _ = run(hardware, tmp_path, **change)
+    both = [torch.cat([weights(m), weights(m, "critic")]) for m in (changed, standard[0])]
+    assert not torch.equal(*both)
+
+
+def test_the_controllers():
+    assert type(kl_controller(settings().kl)) is FixedKL
+    assert type(kl_controller(settings(**{"kl.control": KLControl.adaptive}).kl)) is AdaptiveKL
+
+
+def test_a_killed_run_ends_with_the_same_bits(standard, hardware, tmp_path):
+    _, module = make(hardware)
+    iterate = module.iterate
+
+    def killed(step, attempt=0):
+        if step == 2:
+            raise KeyError("killed")
+        return iterate(step, attempt)
+
+    module.iterate = killed
+    with pytest.raises(KeyError):
+        fit(module, hardware, tmp_path, "rl", every=1)
+    resumed, again = run(hardware, tmp_path)
+    assert torch.equal(weights(resumed), weights(standard[0]))
+    assert torch.equal(weights(resumed, "critic"), weights(standard[0], "critic"))
+    assert again.history == standard[1].history
+    assert again.score_moments == standard[1].score_moments
+
+
+def test_numbers_that_are_not_finite_are_taken_back_once(hardware, tmp_path):
+    model, module = make(hardware, iterations=1)
+    iterate, calls = module.iterate, []
+
+    def broken_once(step, attempt=0):
+        calls.append(attempt)
+        summary = iterate(step, attempt)
+        if attempt == 0:
+            for parameter in model.adapter_parameters("policy"):
+                parameter.data.fill_(float("nan"))
+            return {**summary, "policy_loss": float("nan")}
+        return summary
+
+    module.iterate = broken_once
+    fit(module, hardware, tmp_path, "rl")
+    assert calls == [0, 1]
+    assert weights(model).isfinite().all()
+
+
+def test_numbers_that_stay_broken_end_the_run_with_a_sentence(hardware, tmp_path):
+    model, module = make(hardware, iterations=1)
+    before = weights(model).clone()
+    module.iterate = lambda step, attempt=0: {"loss": float("inf")}
+    with pytest.raises(UserError, match="diverged at iteration 0 twice"):
+        fit(module, hardware, tmp_path, "rl")
+    assert torch.equal(before, weights(model))
+
+
+def test_a_watch_can_end_the_training(hardware, tmp_path):
+    _, module = make(hardware)
+    module.watch = lambda m, step: True
+    fit(module, hardware, tmp_path, "rl")
+    assert [row["step"] for row in module.history] == [0, 1]
+
+
+def test_a_programmed_reward_rises(hardware, tmp_path):
+    """Replies are paid by their share of even tokens."""
+
+    def even(trees):
+        return torch.tensor(
+            [sum(t % 2 == 0 for t in tree.responses[0]) / len(tree.responses[0]) for tree in trees]
+        )
+
+    _, module = run(
+        hardware, tmp_path, even, iterations=25, rollouts=24, missing_eos_penalty=0.0, lr=1e-2
+    )
+    scores = [row["score"] for row in module.history]
+    assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.1
+
+
+def test_several_pms_can_be_bounded_from_below(hardware):
+    model, roles = cast(hardware)
+    model.add_adapter("pm2", 9)
+    randomise(model, "pm2", seed=9)
+    heads = [roles.reward.heads[0], ScalarHead(model.hidden_size, 8)]
+    trees = make(hardware)[1].collect(0).trees
+    one, two = (
+        RewardModel([a], [h], 0.0, 0.0).score(model, trees, 999)
+        for a, h in zip(("pm", "pm2"), heads)
+    )
+    both = RewardModel(["pm", "pm2"], heads, 0.5, 2.0).score(model, trees, 999)
+    # mean - 2 * |a - b| / 2 - 0.5, the standard deviation of two numbers being half their distance
+    expected = (one + two) / 2 - (one - two).abs() - 0.5
+    torch.testing.assert_close(both, expected, atol=1e-4, rtol=0)
+    assert copy.deepcopy(expected).isfinite().all()

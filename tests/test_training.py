@@ -1,0 +1,258 @@
+"""Training: micro-batches don't matter, a kill doesn't matter, and soft labels are worth it."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
+from cai.config import MixtureConfig, PMConfig, Schedule
+from cai.dialogue import human
+from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.lm.load import load_model
+from cai.lm.packing import Tree
+from cai.training.data import schedule_batches
+from cai.training.preference import LabelledPair, PreferenceModule, score_responses
+from cai.training.sft import SFTModule, mean_loss
+from cai.training.trainer import CHECKPOINT, fit, rate
+from tiny import randomise, tiny_config
+
+
+def ignore(values, step):
+    pass
+
+
+def examples(model, n=12):
+    return [
+        Tree(
+            model.chat.prompt((human(f"question {i}" + "?" * (i % 5)),)),
+            [model.chat.response(f"answer {i}" + "!" * (i % 7))],
+        )
+        for i in range(n)
+    ]
+
+
+def weights(model, name):
+    return torch.cat([p.detach().flatten() for p in model.adapter_parameters(name)])
+
+
+def train(hardware, optimizer, folder, micro_tokens=2048, stop_after=None):
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, (micro_tokens, 3), ignore)
+        if stop_after is not None:
+            step = module.training_step
+
+            def killed(number):
+                if number == stop_after:
+                    raise KeyError("killed")
+                step(number)
+
+            module.training_step = killed
+            with pytest.raises(KeyError):
+                fit(module, hardware, folder, "sft", every=2)
+        else:
+            fit(module, hardware, folder, "sft", every=2)
+    return model, module
+
+
+def test_every_record_is_seen_once_an_epoch(optimizer):
+    steps = schedule_batches([3] * 10, optimizer, 100, 0)
+    seen = [i for step in steps for micro in step for i in micro.records]
+    assert len(steps) == math.ceil(10 * 2 / 4)
+    assert sorted(seen) == sorted(2 * list(range(10)))
+    assert schedule_batches([3] * 10, optimizer, 100, 1) != steps
+
+
+def test_micro_batches_stay_within_their_tokens(optimizer):
+    steps = schedule_batches([30] * 8, optimizer, 60, 0)
+    assert all(len(micro.records) * 30 <= 60 for step in steps for micro in step)
+
+
+def test_the_loss_falls_and_counts_the_reply_alone(hardware, optimizer, tmp_path):
+    model, module = train(hardware, optimizer, tmp_path)
+    assert module.history[-1]["loss"] < 0.95 * module.history[0]["loss"]
+    fresh = load_model(tiny_config(), hardware)
+    trees = examples(fresh, 3)
+    logits = [
+        fresh.network(torch.tensor([[*t.prompt, *t.responses[0]]])).logits[0].log_softmax(-1)
+        for t in trees
+    ]
+    by_hand = [
+        -row[len(t.prompt) - 1 + k, token]
+        for row, t in zip(logits, trees)
+        for k, token in enumerate(t.responses[0])
+    ]
+    expected = float(torch.stack(by_hand).mean())
+    assert mean_loss(fresh, trees, 500) == pytest.approx(expected, abs=1e-5)
+
+
+def test_micro_batches_do_not_change_the_result(hardware, optimizer, tmp_path):
+    whole, _ = train(hardware, optimizer, tmp_path, 10_000)
+    parts, _ = train(hardware, optimizer, tmp_path, 120)
+    torch.testing.assert_close(weights(whole, "a"), weights(parts, "a"), atol=2e-3, rtol=0)
+
+
+def test_a_killed_run_ends_with_the_same_bits(hardware, optimizer, tmp_path):
+    undisturbed, module = train(hardware, optimizer, tmp_path / "..")
+    train(hardware, optimizer, tmp_path, stop_after=5)
+    assert (tmp_path / CHECKPOINT).exists()
+    resumed, again = train(hardware, optimizer, tmp_path)
+    assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
+    assert again.history == module.history
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_adam_is_part_of_what_is_resumed(hardware, optimizer, tmp_path):
+    """The test above would pass with plain SGD; here the moments are thrown away."""
+    undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
+    train(hardware, optimizer, tmp_path, stop_after=5)
+    saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    for state in saved["module"]["optimizers"][0]["state"].values():
+        state["exp_avg"].zero_()
+    torch.save(saved, tmp_path / CHECKPOINT)
+    resumed, _ = train(hardware, optimizer, tmp_path)
+    assert not torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
+
+
+def test_only_the_trained_adapter_changes(hardware, optimizer, tmp_path):
+    model = load_model(tiny_config(), hardware)
+    for name in ("a", "b"):
+        model.add_adapter(name, 1)
+        randomise(model, name)
+    before = weights(model, "b").clone()
+    base = copy.deepcopy(model.network.model.embed_tokens.weight)
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, (2048, 3), ignore)
+        names = {name for name, _ in module.named_parameters()}
+        assert all(name.startswith("trained_a") for name in names), "frozen models stay out"
+        fit(module, hardware, tmp_path, "sft")
+    assert torch.equal(before, weights(model, "b"))
+    assert torch.equal(base, model.network.model.embed_tokens.weight)
+
+
+def test_rates_by_hand():
+    cosine = rate(Schedule.cosine, 0.2, 10)
+    # two steps of rise: 1/2, 1; then 0.5 (1 + cos(pi k / 8)) for k = 0..7
+    expected = [0.5, 1.0, *(0.5 * (1 + math.cos(math.pi * k / 8)) for k in range(8))]
+    assert [cosine(step) for step in range(10)] == pytest.approx(expected)
+    assert [rate(Schedule.constant, 0.0, 10)(s) for s in (0, 9)] == [1.0, 1.0]
+
+
+def pm_settings(optimizer, **changes):
+    values = {
+        "mixture": MixtureConfig(harmless=1.0, helpful=1.0),
+        "helpful_pairs": 10,
+        "label_smoothing": 0.0,
+        "centring": 0.0,
+        "holdout_twin": False,
+        "members": 1,
+        "lower_bound": 0.0,
+        "optimizer": optimizer,
+    }
+    return PMConfig(**{**values, **changes})
+
+
+def pairs(model, n=16):
+    """The better reply says yes."""
+    chosen = []
+    for i in range(n):
+        prompt = model.chat.prompt((human(f"q{i}"),))
+        replies = [model.chat.response(text) for text in (f"yes {i}", f"no {i}")]
+        label = float(i % 2 == 0)
+        chosen.append(
+            LabelledPair(Tree(prompt, replies if label else replies[::-1]), label, 1.0, "helpful")
+        )
+    return chosen
+
+
+def train_pm(hardware, settings, folder, chosen=None):
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("pm", 1)
+    head = ScalarHead(model.hidden_size, 2)
+    with model.use("pm"):
+        data = chosen(model) if chosen else pairs(model)
+        module = PreferenceModule(model, "pm", head, data, settings, (4096, 0), ignore)
+        fit(module, hardware, folder, "pm")
+    return model, head, module
+
+
+def test_a_pm_learns_a_simple_preference(hardware, optimizer, tmp_path):
+    optimizer.epochs = 6
+    model, head, module = train_pm(hardware, pm_settings(optimizer), tmp_path)
+    assert module.history[-1]["loss"] < 0.2 < module.history[0]["loss"]
+    prompt = model.chat.prompt((human("new"),))
+    with model.use("pm"):
+        [[yes, no]] = score_responses(
+            model,
+            head,
+            [Tree(prompt, [model.chat.response("yes 9"), model.chat.response("no 9")])],
+            4096,
+        )
+    assert yes > no
+
+
+@pytest.mark.parametrize("change", [{"label_smoothing": 0.3}, {"centring": 0.5}])
+def test_options_of_the_loss_change_the_result(hardware, optimizer, tmp_path, change):
+    plain, _, _ = train_pm(hardware, pm_settings(optimizer), tmp_path)
+    changed, _, _ = train_pm(hardware, pm_settings(optimizer, **change), tmp_path)
+    assert not torch.allclose(weights(plain, "pm"), weights(changed, "pm"))
+
+
+def test_a_saved_pm_is_a_plain_sequence_classifier(hardware, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    model = load_model(tiny_config(), hardware)
+    model.network.save_pretrained(tmp_path / "base")
+    model.add_adapter("pm", 1)
+    randomise(model, "pm")
+    head = ScalarHead(model.hidden_size, 5)
+    save_model(model, "pm", tmp_path / "pm", head)
+    prompt = model.chat.prompt((human("q"),))
+    response = model.chat.response("a reply")
+    with model.use("pm"):
+        [[ours]] = score_responses(model, head, [Tree(prompt, [response])], 4096)
+    base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1)
+    plain = PeftModel.from_pretrained(base, tmp_path / "pm").eval()
+    # The tokenizer pads with another token than the one that ends a reply.
+    plain.config.pad_token_id = 0
+    theirs = float(plain(torch.tensor([[*prompt, *response]])).logits)
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert torch.equal(load_head(tmp_path / "pm", model.hidden_size).score.weight, head.score.weight)
+
+
+def noisy(kind):
+    """Comparisons whose better side is known, with labels that are right 3 times of 4."""
+    generator = torch.Generator().manual_seed(7)
+
+    def make(model):
+        chosen = []
+        for i in range(96):
+            prompt = model.chat.prompt((human(f"q{i}"),))
+            yes, no = (model.chat.response(f"{word} {i}") for word in ("yes", "no"))
+            right = bool(torch.rand((), generator=generator) < 0.75)
+            label = 0.75 if kind == "soft" else float(right)
+            chosen.append(LabelledPair(Tree(prompt, [yes, no]), label, 1.0, "helpful"))
+        return chosen
+
+    return make
+
+
+def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, optimizer, tmp_path):
+    """Truth: yes beats no with probability 0.75, on every prompt."""
+    optimizer.epochs, optimizer.lr = 8, 1e-2
+    found = {}
+    for kind in ("soft", "hard"):
+        model, head, _ = train_pm(hardware, pm_settings(optimizer), tmp_path, noisy(kind))
+        prompts = [model.chat.prompt((human(f"held out {i}"),)) for i in range(24)]
+        trees = [Tree(p, [model.chat.response("yes 1"), model.chat.response("no 1")]) for p in prompts]
+        with model.use("pm"):
+            scores = torch.tensor(score_responses(model, head, trees, 4096))
+        probabilities = sigmoid((scores[:, 0] - scores[:, 1]).numpy())
+        ece = expected_calibration_error(*fold(probabilities, [0.75] * 24))
+        found[kind] = (float((scores[:, 0] > scores[:, 1]).float().mean()), ece)
+    assert found["soft"][0] >= found["hard"][0]
+    assert found["soft"][1] < found["hard"][1]
