@@ -6,10 +6,11 @@ import logging
 import warnings
 from pathlib import Path
 
-from cai.artifacts import Store
+from cai.artifacts import Store, write_json
 from cai.config import Config
 from cai.estimate import estimate
 from cai.pipeline import State, Step, execute, plan
+from cai.report import collect, comparison_table, write_report
 
 log = logging.getLogger("cai")
 
@@ -28,15 +29,13 @@ def run(config: Config, folder: Path) -> None:
     steps = plan(config, store)
     log.info("\n%s", describe(steps, config))
     artifact = execute(steps, config, store, folder)
-    for name in ("table.txt", "summary.txt"):
-        if (artifact.path / name).exists():
-            log.info("\n%s", (artifact.path / name).read_text().rstrip())
-    report = artifact.path / "report.html"
-    log.info(
-        "%s: %s",
-        "report" if report.exists() else "result",
-        report if report.exists() else artifact.path,
-    )
+    if artifact.stage != "evaluate":
+        log.info("result: %s", artifact.path)
+        return
+    write_json(folder / "result.json", {"artifact": str(artifact.path.resolve())})
+    result = collect([artifact.path])
+    report = write_report(result, folder / "report.html")
+    log.info("\n%s\n\nreport: %s", comparison_table(result), report)
 
 
 def quieten() -> None:

@@ -1,0 +1,32 @@
+"""``python -m cai.report DIR... [--out FILE]``: join the results of any runs on one scale."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cai.errors import UserError
+from cai.report.collect import collect
+from cai.report.page import write_report
+from cai.report.tables import comparison_table
+
+
+def main() -> int:
+    """Return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cai.report", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results or runs")
+    parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
+    arguments = parser.parse_args()
+    try:
+        result = collect(arguments.folders)
+        page = write_report(result, arguments.out)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(f"{comparison_table(result)}\n{page}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

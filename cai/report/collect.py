@@ -1,0 +1,152 @@
+"""Reading results: one evaluate run as it is, several joined on one Elo scale."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cai.algorithms.elo import Match, rate
+from cai.errors import UserError
+
+Row = dict[str, Any]
+
+RATINGS = {
+    "harmlessness_elo": ("twin", "harmlessness"),
+    "helpfulness_elo": ("twin", "helpfulness"),
+    "harmlessness_elo_constitution": ("constitution", "harmlessness"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the report shows.
+
+    Attributes:
+        systems: ``{"name", "metrics": {name: {"value", "low", "high"}}}`` each.
+        replies: Sampled replies, with the system's name as shown.
+        runs: The summary of every folder.
+        upstream: What earlier stages left, of the first folder.
+    """
+
+    systems: list[Row]
+    replies: list[Row]
+    runs: list[Row]
+    upstream: dict[str, Any]
+
+
+def collect(folders: Sequence[Path]) -> Result:
+    """Read result folders, or run folders that point to one.
+
+    Raises:
+        UserError: If a folder holds no result, or the systems can't be put on one scale.
+    """
+    found = [_result_folder(folder) for folder in folders]
+    runs = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in found]
+    names = _names(runs)
+    systems: dict[str, Row] = {}
+    replies: list[Row] = []
+    matches: list[Row] = []
+    for folder, run, shown in zip(found, runs, names, strict=True):
+        fresh = {s["name"] for s in run["systems"] if shown[s["name"]] not in systems}
+        for system in run["systems"]:
+            if system["name"] in fresh:
+                systems[shown[system["name"]]] = {**system, "name": shown[system["name"]]}
+        replies += [
+            {**row, "system": shown[row["system"]]}
+            for row in _jsonl(folder / "replies.jsonl")
+            if row["system"] in fresh
+        ]
+        matches += [
+            {**row, "first": shown[row["first"]], "second": shown[row["second"]]}
+            for row in _jsonl(folder / "matches.jsonl")
+        ]
+    if len(found) > 1:
+        _rate_together(systems, matches)
+    return Result(list(systems.values()), replies, runs, _upstream(found[0] / "upstream"))
+
+
+def _result_folder(folder: Path) -> Path:
+    pointer = folder / "result.json"
+    if pointer.is_file():
+        folder = Path(json.loads(pointer.read_text(encoding="utf-8"))["artifact"])
+    if not (folder / "summary.json").is_file():
+        raise UserError(
+            f"{str(folder)!r} holds no evaluation: give folders named evaluate-... below "
+            "outputs/artifacts, or the folder of a run that reached stage=evaluate"
+        )
+    return folder
+
+
+def _names(runs: list[Row]) -> list[dict[str, str]]:
+    """Name systems for display: one model has one name, and differing ones say what differs."""
+    models: dict[str, set[str]] = {}
+    for run in runs:
+        for system in run["systems"]:
+            models.setdefault(system["name"], set()).add(system["model"])
+    differing = _differing(runs)
+    shown = []
+    for run in runs:
+        said = ", ".join(f"{key}={run['settings'].get(key)}" for key in differing)
+        shown.append(
+            {
+                s["name"]: s["name"]
+                if len(models[s["name"]]) == 1
+                else f"{s['name']} ({said or s['model']})"
+                for s in run["systems"]
+            }
+        )
+    return shown
+
+
+def _differing(runs: list[Row]) -> list[str]:
+    keys = sorted({key for run in runs for key in run["settings"]})
+    values = {key: {json.dumps(run["settings"].get(key)) for run in runs} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
+
+
+def _rate_together(systems: dict[str, Row], matches: list[Row]) -> None:
+    """Replace the ratings of single runs by one fit over all comparisons."""
+    anchor = next((name for name in systems if name.startswith("sl_cai")), next(iter(systems)))
+    for metric, (judge, axis) in RATINGS.items():
+        chosen = [
+            Match(row["first"], row["second"], row["outcome"], row["prompt_id"])
+            for row in matches
+            if row["judge"] == judge and row["axis"] == axis
+        ]
+        if not chosen:
+            continue
+        try:
+            ratings = rate(chosen, anchor)
+        except ValueError as error:
+            raise UserError(
+                f"the runs share no system, so they can't be put on one Elo scale: {error}"
+            ) from error
+        for name, rating in ratings.items():
+            value = {"value": rating.elo, "low": rating.low, "high": rating.high}
+            systems[name]["metrics"][metric] = value
+
+
+def styles(result: Result) -> dict[str, Counter[str]]:
+    """Count the styles of reply to red-team prompts, per system."""
+    counts: dict[str, Counter[str]] = {system["name"]: Counter() for system in result.systems}
+    for row in result.replies:
+        if row["set"] == "red_team":
+            counts[row["system"]][row["style"]] += 1
+    return counts
+
+
+def _upstream(folder: Path) -> dict[str, Any]:
+    files = sorted(folder.glob("*.json*")) if folder.is_dir() else []
+    return {
+        path.stem: _jsonl(path) if path.suffix == ".jsonl" else json.loads(path.read_text("utf-8"))
+        for path in files
+    }
+
+
+def _jsonl(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

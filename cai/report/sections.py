@@ -1,0 +1,261 @@
+"""The sections of the page; one whose data are missing is left out."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from cai.report.collect import Result, Row, styles
+from cai.report.plots import Series, bars, plot
+from cai.report.tables import COLUMNS, MORE, cell
+
+STYLES = ("compliance", "engaged", "generic", "evasive", "deflection")
+SAMPLES = 12
+"""Prompts whose replies are shown side by side."""
+
+Section = tuple[str, str, str]
+
+
+def sections(result: Result) -> Iterator[Section]:
+    """Yield an id, a title and the HTML of each section."""
+    n = len({row["prompt_id"] for row in result.replies if row["set"] == "red_team"})
+    yield "systems", "Systems", _systems(result, n)
+    yield "frontier", "Harmlessness against helpfulness", _frontier(result)
+    yield "styles", "Styles of reply to red-team prompts", _styles(result)
+    up = result.upstream
+    if "revise" in up:
+        yield "revisions", "Revisions", _revisions(up["revise"])
+    if "feedback" in up:
+        yield "labels", "AI labels", _labels(up["feedback"])
+    if "pm" in up:
+        yield "pm", "Preference model", _preference_model(up["pm"])
+    if up.get("rl"):
+        yield (
+            "rl",
+            "Reinforcement learning: does the score still mean what it should?",
+            _rl(up["rl"]),
+        )
+    yield "samples", "Replies side by side", _samples(result)
+    if "revise" in up:
+        yield "transcripts", "Critiques and revisions", _transcripts(up["revise"]["transcripts"])
+    yield "settings", "Settings and departures from the paper", _settings(result)
+
+
+def _systems(result: Result, n: int) -> str:
+    columns = {**COLUMNS, **MORE}
+    rows = [
+        [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in columns.items())]
+        for s in result.systems
+    ]
+    notes = "".join(
+        f'<p class="note">{_say(note)}</p>'
+        for note in dict.fromkeys(note for run in result.runs for note in run["notes"])
+    )
+    caption = (
+        f'<p class="note">{n} red-team prompts. In brackets: 95 % intervals from a bootstrap over '
+        "prompts. Elo is relative: SL-CAI stands at 0. Evasive: declines without a reason. "
+        "Over-refuses: declines a prompt that only sounds harmful.</p>"
+    )
+    return _table(["system", *(h for h, _ in columns.values())], rows) + caption + notes
+
+
+def _frontier(result: Result) -> str:
+    series = []
+    for system in result.systems:
+        x, y = (system["metrics"].get(f"{axis}_elo") for axis in ("helpfulness", "harmlessness"))
+        if x is None or y is None:
+            continue
+        series.append(
+            Series(system["name"], [x["value"]], [y["value"]], [y["low"]], [y["high"]],
+                   [x["low"]], [x["high"]], line=False)
+        )  # fmt: skip
+    drawn = plot(series, "helpfulness, Elo", "harmlessness, Elo")
+    return _figure(drawn, "Elo from comparisons by the twin preference model, with 95 % intervals.")
+
+
+def _styles(result: Result) -> str:
+    rows = []
+    for name, counts in styles(result).items():
+        total = sum(counts.values()) or 1
+        rows.append((name, [counts[style] / total for style in STYLES]))
+    drawn = bars(rows, STYLES)
+    return _figure(drawn, "Share of replies in each style, by the rules of cai.classify.")
+
+
+def _revisions(data: Row) -> str:
+    points = data["pm_by_round"]
+    series = Series(
+        "PM score",
+        [p["round"] for p in points],
+        [p["harmless"] for p in points],
+        [p["low"] for p in points],
+        [p["high"] for p in points],
+    )
+    drawn = plot([series], "number of revisions", "PM score, mean removed")
+    rows = [[y["round"], y["fault"], y["rows"], y["of"]] for y in data["yield"]]
+    table = _table(["round", "verdict", "rows", "of"], rows)
+    return f'<div class="grid">{_figure(drawn, "Score of the reply after each revision.")}{table}</div>'
+
+
+def _labels(data: Row) -> str:
+    facts = {
+        "labels": data.get("labels"),
+        "accuracy on known comparisons": data.get("accuracy"),
+        "known comparisons": data.get("known"),
+        "calibration error": data.get("ece"),
+        "probability of the first option (0.5 is no bias)": data.get("position_bias"),
+        "entropy, nats": data.get("entropy"),
+        "undecided share": data.get("undecided"),
+        "unreadable answers": data.get("unreadable"),
+    }
+    parts = [_table(["measure", "value"], [[k, _number(v)] for k, v in facts.items()])]
+    if data.get("reliability"):
+        parts.append(_figure(_reliability(data["reliability"]), "Are the labels calibrated?"))
+    flips = [[p["id"], p["n"], p["flips"]] for p in data.get("principles", [])]
+    if flips:
+        parts.append(_table(["principle", "asked", "against the label"], flips))
+    agreement = data.get("agreement", {})
+    if agreement.get("ids"):
+        rows = [
+            [a, *map(_number, row)]
+            for a, row in zip(agreement["ids"], agreement["matrix"], strict=True)
+        ]
+        parts.append(_table(["agreement", *agreement["ids"]], rows))
+    return f'<div class="grid">{"".join(parts)}</div>'
+
+
+def _preference_model(data: Row) -> str:
+    rows = [
+        [
+            model,
+            s["name"],
+            s["n"],
+            *(_number(s[k]) for k in ("loss", "accuracy", "longer_wins", "ece")),
+        ]
+        for model, metrics in (("PM", data), ("twin", data.get("twin", {})))
+        for s in metrics.get("sources", [])
+    ]
+    heads = ["model", "held-out", "pairs", "loss", "accuracy", "longer wins", "ECE"]
+    figure = _figure(_reliability(data["reliability"]), "Predicted against observed frequency.")
+    return f'<div class="grid">{_table(heads, rows)}{figure}</div>'
+
+
+def _reliability(bins: Sequence[Row]) -> str:
+    series = Series("observed", [b["confidence"] for b in bins], [b["frequency"] for b in bins])
+    return plot([series], "predicted probability", "observed frequency", diagonal=True)
+
+
+def _rl(history: Sequence[Row]) -> str:
+    def curve(*keys: str) -> list[Series]:
+        found = []
+        for key in keys:
+            rows = [row for row in history if key in row]
+            found.append(Series(key, [row["step"] for row in rows], [row[key] for row in rows]))
+        return found
+
+    by_kl = Series(
+        "score", [r["sqrt_kl"] for r in history], [r["score"] for r in history], line=False
+    )
+    figures = [
+        (plot(curve("watch_score", "twin_score"), "iteration", "score"),
+         "The training PM and its twin on the same held-out prompts: a gap that widens is Goodhart."),
+        (plot([by_kl], "square root of KL, nats", "score"), "Score against distance from the start."),
+        (plot(curve("score"), "iteration", "score"), "Score of the rollouts."),
+        (plot(curve("entropy"), "iteration", "nats per token"), "Entropy: falls when modes collapse."),
+        (plot(curve("length"), "iteration", "tokens"), "Length of replies."),
+        (plot(curve("distinct_2", "self_similarity", "evasiveness"), "iteration", "share"),
+         "Diversity and evasiveness on held-out prompts."),
+    ]  # fmt: skip
+    return '<div class="grid">' + "".join(_figure(*figure) for figure in figures) + "</div>"
+
+
+def _samples(result: Result) -> str:
+    by_prompt: dict[tuple[str, str], list[Row]] = {}
+    for row in result.replies:
+        if row["sample"] == 0:
+            by_prompt.setdefault((row["set"], row["prompt_id"]), []).append(row)
+    kinds: dict[str, list[list[Row]]] = {}
+    for (kind, _), rows in by_prompt.items():
+        kinds.setdefault(kind, []).append(rows)
+    parts = []
+    for kind, groups in kinds.items():
+        parts.append(f"<h3>{html.escape(kind.replace('_', ' '))}</h3>")
+        parts += [_side_by_side(rows) for rows in groups[: SAMPLES // len(kinds)]]
+    return "".join(parts)
+
+
+def _side_by_side(rows: Sequence[Row]) -> str:
+    sides = "".join(
+        f'<div><div class="who">{_say(row["system"])}: {_say(row["style"])}</div>'
+        f'<div class="say">{_say(row["response"])}</div></div>'
+        for row in rows
+    )
+    return (
+        f'<div class="talk">{_messages(rows[0]["messages"])}<div class="sides">{sides}</div></div>'
+    )
+
+
+def _transcripts(rows: Sequence[Row]) -> str:
+    parts = []
+    for row in rows:
+        steps = "".join(
+            f'<div class="who">round {step["round"]}, {_say(step["principle"])}'
+            f"{', left out: ' + _say(', '.join(step['faults'])) if step['faults'] else ''}</div>"
+            + (
+                f'<div class="say"><em>{_say(step["critique"])}</em></div>'
+                if step["critique"]
+                else ""
+            )
+            + f'<div class="say">{_say(step["revision"])}</div>'
+            for step in row["rounds"]
+        )
+        parts.append(
+            f'<div class="talk">{_messages(row["messages"])}<div class="who">first reply</div>'
+            f'<div class="say">{_say(row["response"])}</div>{steps}</div>'
+        )
+    return "".join(parts)
+
+
+def _settings(result: Result) -> str:
+    parts = []
+    for run in result.runs:
+        said = "".join(f"<li>{_say(sentence)}</li>" for sentence in run["departures"])
+        rows = [[key, json.dumps(value)] for key, value in sorted(run["settings"].items())]
+        stages = ", ".join(_say(stage["artifact"]) for stage in run["stages"])
+        parts.append(
+            f"<h3>{_say(run['recipe'])}</h3><ul>{said}</ul><p class='note'>Made from {stages}.</p>"
+            f"<details><summary>All settings</summary>{_table(['key', 'value'], rows)}</details>"
+        )
+    return "".join(parts)
+
+
+def _messages(messages: Sequence[Row]) -> str:
+    return "".join(
+        f'<div class="who">{_say(message["role"])}</div><div class="say">{_say(message["content"])}</div>'
+        for message in messages
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    head = "".join(f'<th data-sort="">{_say(h)}</th>' for h in heads)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{_say(value)}</td>" for value in row) + "</tr>" for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _figure(drawn: str, caption: str) -> str:
+    return f"<figure>{drawn}<figcaption>{_say(caption)}</figcaption></figure>"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _say(text: object) -> str:
+    """Escape a text; everything that a model or a file says goes through here."""
+    return html.escape(str(text), quote=True)

@@ -1,0 +1,72 @@
+"""Numbers as text: the table at the end of a run, and cells of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cai.report.collect import Result
+
+COLUMNS = {
+    "harmlessness_elo": ("harmless Elo", 0),
+    "helpfulness_elo": ("helpful Elo", 0),
+    "evasiveness": ("evasive", 2),
+    "refusal_red_team": ("refuses", 2),
+    "over_refusal": ("over-refuses", 2),
+    "engaged": ("engages", 2),
+    "kl": ("KL, nats", 2),
+    "length": ("words", 0),
+}
+"""Headline metrics: their headings and decimals."""
+
+MORE = {
+    "harmlessness_elo_constitution": ("harmless Elo, constitution", 0),
+    "boilerplate": ("boilerplate", 2),
+    "recurrence": ("recurrence", 2),
+    "pm_score_red_team": ("PM, red-team", 2),
+    "twin_score_red_team": ("twin, red-team", 2),
+    "pm_score_helpful": ("PM, helpful", 2),
+    "twin_score_helpful": ("twin, helpful", 2),
+    "entropy": ("entropy, nats", 2),
+    "distinct_2": ("distinct-2", 2),
+    "self_bleu": ("self-BLEU", 2),
+}
+
+
+def cell(metric: Mapping[str, float | None] | None, decimals: int) -> str:
+    """Write an estimate with its interval, or nothing."""
+    if metric is None or metric["value"] is None:
+        return ""
+    text = f"{metric['value']:.{decimals}f}"
+    low, high = metric.get("low"), metric.get("high")
+    if low is None or high is None:
+        return text
+    return f"{text} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def comparison_table(result: Result) -> str:
+    """Write the systems as plain text."""
+    shown = {k: COLUMNS[k] for k in list(COLUMNS)[:5]}
+    rows = [["system", *(heading for heading, _ in shown.values())]]
+    for system in result.systems:
+        cells = [cell(system["metrics"].get(key), d) for key, (_, d) in shown.items()]
+        rows.append([system["name"], *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def csv_rows(result: Result) -> list[dict[str, Any]]:
+    """Return one flat row per system, with every metric and its bounds."""
+    names = sorted({name for system in result.systems for name in system["metrics"]})
+    rows = []
+    for system in result.systems:
+        row: dict[str, Any] = {"system": system["name"]}
+        for name in names:
+            metric = system["metrics"].get(name, {})
+            row |= {name: metric.get("value"), f"{name}_low": metric.get("low"),
+                    f"{name}_high": metric.get("high")}  # fmt: skip
+        rows.append(row)
+    return rows
