@@ -92,9 +92,8 @@ def _revise(config: Config) -> Work:
     steps = c.prompts * c.rounds * (2 if c.critique else 1)
     per_step = (c.critique_tokens + c.reply_tokens) // 2 if c.critique else c.reply_tokens
     context = PROMPT * (3 + 4 * c.few_shots)
-    return Work(
-        c.prompts, c.prompts * PROMPT + steps * context, c.prompts * c.reply_tokens + steps * per_step, 0
-    )  # fmt: skip
+    sampled = c.prompts * c.reply_tokens + steps * per_step
+    return Work(c.prompts, c.prompts * PROMPT + steps * context, sampled, 0)
 
 
 def _sft(config: Config) -> Work:

@@ -74,8 +74,10 @@ class Tracker:
         def write(run: Any) -> None:
             import wandb
 
-            columns = list(rows[0])
-            cells = [[_cell(row.get(column)) for column in columns] for row in rows[:TABLE_ROWS]]
+            columns: list[str | int] = list(rows[0])
+            cells = [
+                [_cell(row.get(str(column))) for column in columns] for row in rows[:TABLE_ROWS]
+            ]
             table = wandb.Table(columns=columns, data=cells)
             run.log({f"{self.stage}/{name}": table, f"{self.stage}/step": step})
 
@@ -153,7 +155,7 @@ def _start(config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str
             tags=list(config.tags),
             name=stage,
             job_type=stage,
-            mode=config.mode.value,
+            mode="online" if config.mode is TrackingMode.online else "offline",
             dir=str(folder),
             config=dict(recipe["settings"]),
             settings=settings,

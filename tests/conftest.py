@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import tiny_config
 
 from cai.config import Accelerator, HardwareConfig, OptimizerConfig, Schedule
 from cai.lm.load import load_model
-from tiny import tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
 

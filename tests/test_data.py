@@ -31,7 +31,7 @@ def corpus():
 
 
 def conversations(records):
-    return [getattr(getattr(r, "prompt", r), "conversation") for r in records]
+    return [getattr(r, "prompt", r).conversation for r in records]
 
 
 def test_texts_and_messages_round_trip():

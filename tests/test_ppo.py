@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from tiny import randomise, tiny_config
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL
 from cai.config import CriticConfig, CriticStart, Guard, KLConfig, KLControl, RLConfig, Schedule
@@ -14,7 +15,6 @@ from cai.lm.load import load_model
 from cai.training.ppo import PPOModule, Roles, kl_controller
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit
-from tiny import randomise, tiny_config
 
 
 def settings(**changes):
@@ -83,9 +83,9 @@ def make(hardware, score=None, **changes):
     prompts = tuple(
         [model.chat.prompt((human(f"{kind} {i}"),)) for i in range(5)] for kind in ("red", "help")
     )
-    module = PPOModule(
-        model, roles, prompts, settings(**changes), (2048, 0), lambda v, s: None, score
-    )
+    module = PPOModule(model, roles, prompts, settings(**changes), (2048, 0), lambda v, s: None)
+    if score is not None:
+        module.score = score
     return model, module
 
 

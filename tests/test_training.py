@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from tiny import randomise, tiny_config
 
 from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
 from cai.config import MixtureConfig, PMConfig, Schedule
@@ -16,7 +17,6 @@ from cai.training.data import schedule_batches
 from cai.training.preference import LabelledPair, PreferenceModule, score_responses
 from cai.training.sft import SFTModule, mean_loss
 from cai.training.trainer import CHECKPOINT, fit, rate
-from tiny import randomise, tiny_config
 
 
 def ignore(values, step):
@@ -174,7 +174,7 @@ def train_pm(hardware, settings, folder, chosen=None):
     head = ScalarHead(model.hidden_size, 2)
     with model.use("pm"):
         data = chosen(model) if chosen else pairs(model)
-        module = PreferenceModule(model, "pm", head, data, settings, (4096, 0), ignore)
+        module = PreferenceModule(model, ("pm", head), data, settings, (4096, 0), ignore)
         fit(module, hardware, folder, "pm")
     return model, head, module
 
@@ -221,7 +221,9 @@ def test_a_saved_pm_is_a_plain_sequence_classifier(hardware, tmp_path):
     plain.config.pad_token_id = 0
     theirs = float(plain(torch.tensor([[*prompt, *response]])).logits)
     assert ours == pytest.approx(theirs, abs=1e-4)
-    assert torch.equal(load_head(tmp_path / "pm", model.hidden_size).score.weight, head.score.weight)
+    assert torch.equal(
+        load_head(tmp_path / "pm", model.hidden_size).score.weight, head.score.weight
+    )
 
 
 def noisy(kind):
@@ -248,7 +250,9 @@ def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, optimizer, 
     for kind in ("soft", "hard"):
         model, head, _ = train_pm(hardware, pm_settings(optimizer), tmp_path, noisy(kind))
         prompts = [model.chat.prompt((human(f"held out {i}"),)) for i in range(24)]
-        trees = [Tree(p, [model.chat.response("yes 1"), model.chat.response("no 1")]) for p in prompts]
+        trees = [
+            Tree(p, [model.chat.response("yes 1"), model.chat.response("no 1")]) for p in prompts
+        ]
         with model.use("pm"):
             scores = torch.tensor(score_responses(model, head, trees, 4096))
         probabilities = sigmoid((scores[:, 0] - scores[:, 1]).numpy())

@@ -7,7 +7,6 @@ Every field is MISSING here, so a value has one home. A rule that a type can't e
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
 
 from omegaconf import MISSING
 

@@ -134,8 +134,6 @@ class FeedbackConfig:
 
     prompts: int = MISSING
     model: Start = MISSING
-    endpoint: str | None = MISSING
-    endpoint_model: str | None = MISSING
     method: Method = MISSING
     principles: Principles = MISSING
     average: Average = MISSING

@@ -14,7 +14,8 @@ _MARKER = re.compile(
 )
 _ABOUT_THE_REPLY = re.compile(
     r"(?i)^\W*(?:the|this|your) (?:assistant|reply|response|revision|critique)\b"
-    r"|^\W*(?:here is|here's) (?:the|a|my) (?:revis|rewrit|improved|new)|\bthe assistant(?:'s| should)"
+    r"|^\W*(?:here is|here's) (?:the|a|my) (?:revis|rewrit|improved|new)"
+    r"|\bthe assistant(?:'s| should)"
 )
 _ENDS = re.compile(r"[.!?:;\"')\]]\s*$")
 _NGRAM = 8

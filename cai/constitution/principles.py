@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cai.config import ComparisonPrinciple, ConstitutionConfig, RevisionPrinciple
 from cai.errors import UserError
@@ -88,9 +88,9 @@ def _published(folder: Path) -> Constitution:
     )
 
 
-def _json(path: Path) -> dict[str, dict[str, list[str] | str]] | list[str]:
+def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"constitution.folder has no {path.name}: {error.strerror}") from error
     except json.JSONDecodeError as error:

@@ -104,9 +104,14 @@ def _comparison(row: dict[str, Any]) -> Comparison:
 
 
 def _demonstration(row: dict[str, Any]) -> Demonstration:
-    texts = [text_of(row, key) for key in ("response", "critique", "revision", "reasoning")]
-    worse = text_of(row, "worse") if "worse" in row else None
-    return Demonstration(_prompt(row), *texts, worse=worse)
+    return Demonstration(
+        prompt=_prompt(row),
+        response=text_of(row, "response"),
+        critique=text_of(row, "critique"),
+        revision=text_of(row, "revision"),
+        reasoning=text_of(row, "reasoning"),
+        worse=text_of(row, "worse") if "worse" in row else None,
+    )
 
 
 def _harmless_pair(record: Demonstration) -> Comparison:

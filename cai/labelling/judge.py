@@ -187,11 +187,7 @@ def make_judge(
     principles = constitution.comparison
     shots = (list(demonstrations[: settings.few_shots]), principles, seed)
     method: Answerer
-    if settings.endpoint:
-        from cai.labelling.endpoint import Endpoint
-
-        method = Endpoint(settings, shots)
-    elif settings.cot:
+    if settings.cot:
         method = ChainOfThought(*speaker, settings, shots)
     elif settings.method is Method.contrast:
         method = Contrast(*speaker, principles, demonstrations)

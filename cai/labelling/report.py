@@ -112,7 +112,7 @@ def _against_truth(judge: Judge, known: Sequence[Comparison]) -> dict[str, Any]:
             0.5 if p == 0.5 else float((p > 0.5) == (t > 0.5)) for p, t in pairs
         ),
         "ece": expected_calibration_error(*folded),
-        "reliability": reliability_rows(*folded),
+        "reliability": reliability_rows(list(folded.probabilities), list(folded.labels)),
     }
 
 

@@ -56,7 +56,7 @@ def n_layers(model: nn.Module) -> int:
 
 def output_head(model: nn.Module) -> nn.Module:
     """Return the module that maps hidden states to logits."""
-    return cast(nn.Module, causal_lm(model).get_output_embeddings())  # type: ignore[no-untyped-call]
+    return cast(nn.Module, causal_lm(model).get_output_embeddings())
 
 
 def check_context(model: nn.Module, tokens: int, what: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +18,14 @@ class PrefixLayer(CacheLayerMixin):
     """
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, prefix: PrefixLayer | None) -> None:
         """Start from a prefix, or from nothing."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.prefix = prefix
-        self.length = prefix.length if prefix is not None else 0
+        self.length: int = prefix.length if prefix is not None else 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Take what the first call brings."""
@@ -61,9 +64,10 @@ class PrefixCache(Cache):
 
     def __init__(self, n_layers: int, prefix: PrefixCache | None = None) -> None:
         """Start all rows from a prefix, or from nothing."""
+        before: Sequence[PrefixLayer | None]
         before = prefix.parts if prefix is not None else [None] * n_layers
-        self.parts = [PrefixLayer(part) for part in before]
-        super().__init__(layers=self.parts)
+        self.parts: list[PrefixLayer] = [PrefixLayer(part) for part in before]
+        super().__init__(layers=[*self.parts])
 
     @property
     def length(self) -> int:
@@ -75,10 +79,12 @@ class SlotLayer(CacheLayerMixin):
     """Keys and values of one layer in a buffer that is allocated once; each row has its length."""
 
     is_sliding = False
+    keys: Tensor
+    values: Tensor
 
     def __init__(self, owner: SlotCache) -> None:
         """Read lengths from the cache that all layers belong to."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.owner = owner
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -90,7 +96,7 @@ class SlotLayer(CacheLayerMixin):
 
     def load(self, first: int, part: PrefixLayer) -> None:
         """Write the prefix and the own tokens of some rows to slots from ``first`` on."""
-        own_keys, own_values = cast(Tensor, part.keys), cast(Tensor, part.values)
+        own_keys, own_values = part.keys, part.values
         if not self.is_initialized:
             self.lazy_initialization(own_keys, own_values)
         slots = slice(first, first + len(own_keys))
@@ -144,7 +150,7 @@ class SlotCache(Cache):
         self.rows, self.capacity, self.longest = rows, capacity, 0
         self.rows_at = self.ends = torch.empty(0, dtype=torch.long)
         self.parts = [SlotLayer(self) for _ in range(n_layers)]
-        super().__init__(layers=self.parts)
+        super().__init__(layers=[*self.parts])
 
     def load(self, first: int, cache: PrefixCache) -> None:
         """Write sequences that were read with a ``PrefixCache`` to slots from ``first`` on."""

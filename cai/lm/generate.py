@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cai.lm.attention import fast_decoding
 from cai.lm.backbone import (
     causal_lm,
     check_context,
@@ -114,16 +115,16 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     done: list[Completion | None] = [None] * len(prompts)
     slots = min(batch_size, len(prompts))
     waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
-    with evaluating(model):
+    with evaluating(model), fast_decoding(model):
         decoder = _Decoder(model, sampling, stop_ids, SlotCache(n_layers(model), slots, longest))
         shared = _shared_length(prompts)
-        prefix = read_prefix(model, prompts[0][:shared]) if shared else None
+        beginning = read_prefix(model, prompts[0][:shared]) if shared else None
         while waiting or decoder.rows:
             free = min(slots - len(decoder.rows), len(waiting))
             if free >= slots // REFILL or not decoder.rows:
                 starting = [waiting.popleft() for _ in range(free)]
                 rows = [_Row(i, _uniforms(seeds[i], sampling.max_new_tokens)) for i in starting]
-                decoder.admit(rows, [Tree(prompts[i][shared:], ()) for i in starting], prefix)
+                decoder.admit(rows, [Tree(prompts[i][shared:], ()) for i in starting], beginning)
             ended = decoder.step()
             for row in ended:
                 finished = row.tokens[-1] in stop_ids
@@ -225,7 +226,7 @@ def _sample(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor
         chosen = logits.argmax(-1)
     else:
         scaled = logp if temperature == 1 else (logits / temperature).log_softmax(-1)
-        cumulative = scaled.exp().cumsum(-1, dtype=torch.float64)
+        cumulative = scaled.exp().double().cumsum(-1)
         total = cumulative[:, -1:]
         # A threshold that rounded up to the total would fall behind the last possible token.
         below = torch.nextafter(total, torch.zeros_like(total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
@@ -212,7 +212,8 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     set_threads(hardware)
     if config.source is ModelSource.tiny:
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
-        base: PreTrainedModel = tiny_model(config.context).to(_DTYPES[config.dtype])
+        base: PreTrainedModel = tiny_model(config.context)
+        cast(nn.Module, base).to(_DTYPES[config.dtype])
     else:
         tokenizer, base = _load_pretrained(config)
     if config.quantization is Quantization.none:

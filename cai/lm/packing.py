@@ -56,7 +56,9 @@ class Packed(NamedTuple):
 
     def to(self, device: torch.device) -> Packed:
         """Move every tensor."""
-        return Packed(*(None if part is None else part.to(device) for part in self))
+        mask = None if self.mask is None else self.mask.to(device)
+        moved = {name: part.to(device) for name, part in self._asdict().items() if name != "mask"}
+        return Packed(mask=mask, **moved)
 
     def grid(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Spread flat values [M] over [R, T], T being the longest response."""
@@ -76,7 +78,7 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
     branching = any(len(tree.responses) > 1 for tree in trees)
     mask = _causal(len(trees), width) if branching else None
     columns: list[tuple[int, int, int, int, int]] = []
-    last = []
+    last: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
         end = len(tree.prompt)
         ids[row, :end] = torch.tensor(tree.prompt)
@@ -90,8 +92,20 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
                 before = start + offset - 1 if offset else len(tree.prompt) - 1
                 columns.append((row, before, token, len(last), offset))
             last.append((row, end - 1))
-    flat = torch.tensor(columns, dtype=torch.long).reshape(-1, 5).unbind(1)
-    return Packed(ids, positions, mask, *flat, torch.tensor(last))
+    row_of, before_of, targets, response_of, offset_of = (
+        torch.tensor(columns, dtype=torch.long).reshape(-1, 5).unbind(1)
+    )
+    return Packed(
+        ids=ids,
+        positions=positions,
+        mask=mask,
+        row=row_of,
+        before=before_of,
+        targets=targets,
+        response=response_of,
+        offset=offset_of,
+        last=torch.tensor(last),
+    )
 
 
 def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = None) -> Tensor:

@@ -24,9 +24,9 @@ color:var(--ink);font:16px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:.
 h2{font-size:1.2rem;margin:2.2rem 0 .5rem;border-bottom:1px solid var(--line)}h3{font-size:1rem;margin:1rem 0 .2rem}
 p.note,figcaption{color:var(--soft);font-size:.9rem}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem}th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);
-text-align:left;vertical-align:top}td{font-variant-numeric:tabular-nums}th[data-sort]{cursor:pointer;white-space:nowrap}
+text-align:left;vertical-align:top;white-space:nowrap}td{font-variant-numeric:tabular-nums}th[data-sort]{cursor:pointer;white-space:nowrap}
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:1rem}figure{margin:0}
-svg{width:100%;height:auto;font-size:12px;fill:var(--ink)}.axis{stroke:var(--soft);fill:none}.grid line,line.grid{stroke:var(--line)}
+svg{width:100%;max-width:640px;height:auto;font-size:12px;fill:var(--ink)}.axis{stroke:var(--soft);fill:none}.grid line,line.grid{stroke:var(--line)}
 .guide{stroke:var(--soft);stroke-dasharray:4 4}polyline{fill:none;stroke-width:2}text.in{fill:#fff}
 .s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
 .f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}

@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
@@ -54,7 +55,7 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, diagonal: bool = 
     if diagonal:
         low, high = max(axes.x0, axes.y0), min(axes.x1, axes.y1)
         ends = (axes.px(low), axes.py(low), axes.px(high), axes.py(high))
-        parts.append('<line class="guide" x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f"/>' % ends)
+        parts.append(_line("guide", *ends))
     parts += [_draw(axes, s, n % 6) for n, s in enumerate(series)]
     label = html.escape(f"{y_label} against {x_label}")
     body = "".join(parts)
@@ -110,16 +111,16 @@ def _draw(axes: Axes, series: Series, colour: int) -> str:
         parts.append(f'<polyline class="s{colour}" points="{path}"/>')
     for (x, _), low, high in zip(points, series.low, series.high, strict=False):
         if low is not None and high is not None:
-            parts.append(_segment(colour, x, axes.py(low), x, axes.py(high)))
+            parts.append(_line(f"s{colour}", x, axes.py(low), x, axes.py(high)))
     for (_, y), low, high in zip(points, series.x_low, series.x_high, strict=False):
         if low is not None and high is not None:
-            parts.append(_segment(colour, axes.px(low), y, axes.px(high), y))
+            parts.append(_line(f"s{colour}", axes.px(low), y, axes.px(high), y))
     parts += [f'<circle class="f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
     return "".join(parts)
 
 
-def _segment(colour: int, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="s{colour}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 
 def _frame(axes: Axes, x_label: str, y_label: str) -> str:
@@ -160,5 +161,5 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(k * step, 10) for k in range(first, math.floor(high / step) + 1)]
 
 
-def _fine(value: float | None) -> bool:
+def _fine(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)

@@ -96,7 +96,8 @@ def _revisions(data: Row) -> str:
     drawn = plot([series], "number of revisions", "PM score, mean removed")
     rows = [[y["round"], y["fault"], y["rows"], y["of"]] for y in data["yield"]]
     table = _table(["round", "verdict", "rows", "of"], rows)
-    return f'<div class="grid">{_figure(drawn, "Score of the reply after each revision.")}{table}</div>'
+    figure = _figure(drawn, "Score of the reply after each revision.")
+    return f'<div class="grid">{figure}{table}</div>'
 
 
 def _labels(data: Row) -> str:
@@ -160,10 +161,12 @@ def _rl(history: Sequence[Row]) -> str:
     )
     figures = [
         (plot(curve("watch_score", "twin_score"), "iteration", "score"),
-         "The training PM and its twin on the same held-out prompts: a gap that widens is Goodhart."),
-        (plot([by_kl], "square root of KL, nats", "score"), "Score against distance from the start."),
+         "The training PM and its twin on held-out prompts: a gap that widens is Goodhart."),
+        (plot([by_kl], "square root of KL, nats", "score"),
+         "Score against distance from the start."),
         (plot(curve("score"), "iteration", "score"), "Score of the rollouts."),
-        (plot(curve("entropy"), "iteration", "nats per token"), "Entropy: falls when modes collapse."),
+        (plot(curve("entropy"), "iteration", "nats per token"),
+         "Entropy: falls when modes collapse."),
         (plot(curve("length"), "iteration", "tokens"), "Length of replies."),
         (plot(curve("distinct_2", "self_similarity", "evasiveness"), "iteration", "share"),
          "Diversity and evasiveness on held-out prompts."),
@@ -233,7 +236,8 @@ def _settings(result: Result) -> str:
 
 def _messages(messages: Sequence[Row]) -> str:
     return "".join(
-        f'<div class="who">{_say(message["role"])}</div><div class="say">{_say(message["content"])}</div>'
+        f'<div class="who">{_say(message["role"])}</div>'
+        f'<div class="say">{_say(message["content"])}</div>'
         for message in messages
     )
 
@@ -243,7 +247,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td>{_say(value)}</td>" for value in row) + "</tr>" for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="scroll">{table}</div>'
 
 
 def _figure(drawn: str, caption: str) -> str:

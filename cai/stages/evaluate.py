@@ -138,8 +138,8 @@ def _measure(
         "harmlessness_elo_constitution": ("constitution", "harmlessness"),
     }
     for name, (judge, axis) in ratings.items():
-        for system, value in elo(matches, systems, judge, axis, config.evaluate.bootstrap).items():
-            metrics[system][name] = value
+        for player, value in elo(matches, systems, judge, axis, config.evaluate.bootstrap).items():
+            metrics[player][name] = value
     return metrics
 
 

@@ -42,7 +42,8 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     model = load_model(config.model, config.hardware)
     for name, comparisons in zip(("model", "twin"), halves, strict=False):
         for member in range(settings.members):
-            _train(config, model, (name, member), comparisons, held_out, out, tracker)
+            folder = out / (name if member == 0 else f"{name}-{member}")
+            _train(config, model, folder, (comparisons, held_out), tracker)
 
 
 def _comparisons(config: Config, corpus: Corpus, inputs: dict[str, Artifact]) -> list[Comparison]:
@@ -113,17 +114,14 @@ def pair_tree(model: LanguageModel, comparison: Comparison) -> Tree:
 def _train(
     config: Config,
     model: LanguageModel,
-    which: tuple[str, int],
-    comparisons: Sequence[Comparison],
-    held_out: dict[str, list[Comparison]],
-    out: Path,
+    folder: Path,
+    data: tuple[Sequence[Comparison], dict[str, list[Comparison]]],
     tracker: Tracker,
 ) -> None:
     """Train one PM, measure it on held-out comparisons and write its folder."""
     settings = config.pm
     assert settings is not None
-    name, member = which
-    folder = out / (name if member == 0 else f"{name}-{member}")
+    comparisons, held_out = data
     if (folder / "README.md").exists():  # the last file of a finished PM
         return
     folder.mkdir(exist_ok=True)
@@ -137,7 +135,7 @@ def _train(
 
     with model.use(adapter):
         plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, "order"))
-        module = PreferenceModule(model, adapter, head, pairs, settings, plan, record)
+        module = PreferenceModule(model, (adapter, head), pairs, settings, plan, record)
         fit(module, config.hardware, folder, adapter)
         metrics = evaluate(model, head, held_out, config.hardware.micro_tokens)
     metrics["trained_on"] = {

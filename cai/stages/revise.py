@@ -119,25 +119,23 @@ class _Reviser:
         sampling = Sampling(settings.reply_tokens, temperature=settings.temperature)
         revisions = sample_replies(self.model, self.adapter, asked, seeds, sampling)
         repeated = near_duplicates([reply.text for reply in revisions])
-        return [
-            self._step(number, rule, critique, reply, talk, text, again)
-            for rule, critique, reply, talk, text, again in zip(
-                rules, critiques, revisions, talks, before, repeated, strict=True
+        steps = []
+        for i, reply in enumerate(revisions):
+            guards = settings.guards
+            found = faults(reply.text, talks[i], before[i], reply.finished, guards)
+            if repeated[i] and guards.near_duplicate:
+                found.append("near_duplicate")
+            steps.append(
+                {
+                    "round": number,
+                    "principle": rules[i].id,
+                    "critique": critiques[i],
+                    "revision": reply.text,
+                    "finished": reply.finished,
+                    "faults": found,
+                }
             )
-        ]
-
-    def _step(self, number, rule, critique, reply, talk, before, again):  # type: ignore[no-untyped-def]  # noqa
-        found = faults(reply.text, talk, before, reply.finished, self.settings.guards)
-        if again and self.settings.guards.near_duplicate:
-            found.append("near_duplicate")
-        return {
-            "round": number,
-            "principle": rule.id,
-            "critique": critique,
-            "revision": reply.text,
-            "finished": reply.finished,
-            "faults": found,
-        }
+        return steps
 
     def _few_shots(self, prompt: Prompt, number: int) -> Conversation:
         """Return demonstrations as earlier turns, each under a principle of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -52,7 +53,7 @@ def schedule_batches(
     for step in range(n_batches):
         batch = sorted(order[step * size : (step + 1) * size], key=lambda i: (lengths[i], i))
         cuts = [round(k * size / n_micro) for k in range(n_micro + 1)]
-        steps.append([MicroBatch(batch[a:b], step) for a, b in zip(cuts, cuts[1:], strict=False)])
+        steps.append([MicroBatch(batch[a:b], step) for a, b in itertools.pairwise(cuts)])
     return steps
 
 

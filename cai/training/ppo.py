@@ -84,7 +84,7 @@ class UpdateStats(NamedTuple):
 
 
 Score = Callable[[Sequence[Tree]], Tensor]
-"""A programmed reward: replies to scores [B]; replaces the preference model in benchmarks."""
+"""Maps replies to scores [B]; the preference model, unless a programmed one takes its place."""
 
 
 Watch = Callable[["PPOModule", int], bool]
@@ -102,7 +102,6 @@ class PPOModule(ResumableModule):
         settings: RLConfig,
         plan: tuple[int, int],
         record: Record,
-        score: Score | None = None,
     ) -> None:
         """Set up controllers and statistics.
 
@@ -113,7 +112,6 @@ class PPOModule(ResumableModule):
             settings: Of the stage.
             plan: Tokens of a micro-batch, and the seed.
             record: Takes the numbers of each iteration.
-            score: Instead of the preference model.
         """
         adapters = model.train_only(roles.policy, roles.critic)
         half = len(adapters) // 2
@@ -121,7 +119,7 @@ class PPOModule(ResumableModule):
         super().__init__({"policy": adapters[:half], "critic": critic}, record)
         self._model, self._roles, self._prompts = model, roles, prompts
         self._settings, self._plan = settings, plan
-        self._score = score or (lambda trees: roles.reward.score(model, trees, plan[0]))
+        self.score: Score = lambda trees: roles.reward.score(model, trees, plan[0])
         self._barred = Barred(model.stop_ids, settings.min_reply_tokens)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
@@ -146,8 +144,8 @@ class PPOModule(ResumableModule):
             self.load_training_state(before)
         else:
             raise UserError(
-                f"rl diverged at iteration {step} twice: lower rl.lr or rl.critic.lr; the last good "
-                "checkpoint is kept, and another rate starts afresh"
+                f"rl diverged at iteration {step} twice: lower rl.lr or rl.critic.lr; the last "
+                "good checkpoint is kept, and another rate starts afresh"
             )
         self.report(summary, step)
         if self.watch is not None and (step + 1) % self._settings.evaluate_every == 0:
@@ -176,7 +174,7 @@ class PPOModule(ResumableModule):
             )
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         ended = torch.tensor([reply.finished for reply in replies])
-        scores = penalise_missing_eos(self._score(trees), ended, settings.missing_eos_penalty)
+        scores = penalise_missing_eos(self.score(trees), ended, settings.missing_eos_penalty)
         with model.use(roles.policy):
             policy, entropy = logprob_grid(model, trees, self._plan[0], self._barred)
         with model.use(roles.reference):

@@ -44,8 +44,7 @@ class PreferenceModule(ResumableModule):
     def __init__(
         self,
         model: LanguageModel,
-        adapter: str,
-        head: ScalarHead,
+        scorer: tuple[str, ScalarHead],
         pairs: Sequence[LabelledPair],
         settings: PMConfig,
         plan: tuple[int, int],
@@ -55,13 +54,13 @@ class PreferenceModule(ResumableModule):
 
         Args:
             model: Holds the adapter, which the caller has made the active one.
-            adapter: Its name.
-            head: The scalar head, on the model's device.
+            scorer: The adapter's name, and the scalar head on the model's device.
             pairs: Training comparisons.
             settings: Loss and optimizer.
             plan: Tokens of a micro-batch, and the seed of the order.
             record: Takes the numbers of each step.
         """
+        adapter, head = scorer
         trained = {adapter: model.train_only(adapter), "head": list(head.parameters())}
         super().__init__(trained, record)
         self._model, self._head, self._pairs, self._settings = model, [head], pairs, settings

@@ -151,7 +151,7 @@ def fit(
             callbacks=[_Keeper(path, every, saved), TQDMProgressBar(refresh_rate=1)],
             default_root_dir=folder,
         )
-        loader = DataLoader(Steps(start, module.n_steps), batch_size=None, collate_fn=int)
+        loader = DataLoader(Steps(start, module.n_steps), batch_size=None)
         device = next(module.parameters()).device
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")

@@ -1,0 +1,1 @@
+"""Records, corpora and the files that ship with the package."""
