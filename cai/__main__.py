@@ -44,9 +44,22 @@ def launch(cfg: DictConfig) -> None:
         if error.errno not in FULL_DISK:
             raise
         _failed.append(
-            f"the disk is full ({error.filename or 'outputs/'}): free some space and run the same "
+            f"the disk is full ({error.filename or cfg.outputs}): free some space and run the same "
             "command, which goes on where this one stopped"
         )
+
+
+def _not_writable(error: OSError) -> str:
+    """Explain why Hydra could not make the folder of a run; any other error is raised again."""
+    given = next((word for word in sys.argv if word.startswith("outputs=")), "outputs=outputs")
+    outputs = Path(given.partition("=")[2]).resolve()
+    blocked = Path(error.filename or "/").resolve()
+    if outputs not in (blocked, *blocked.parents):
+        raise error
+    return (
+        f"{given} can't be written to ({error.strerror}: {error.filename}): set outputs= to a "
+        "folder that you may write"
+    )
 
 
 def main() -> int:
@@ -59,6 +72,8 @@ def main() -> int:
         return 130
     except (UserError, HydraException, OmegaConfBaseException) as error:
         _failed.append(explain(error))
+    except OSError as error:
+        _failed.append(_not_writable(error))
     for sentence in _failed:
         sys.stderr.write(f"{sentence}\n")
     return 1 if _failed else 0

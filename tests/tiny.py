@@ -14,6 +14,7 @@ def tiny_config(**changes):
         "dtype": Dtype.fp32,
         "quantization": Quantization.none,
         "dialect": Dialect.chat,
+        "temperature": 1.0,
         "context": 2048,
         "lora_rank": 4,
         "lora_alpha": 8,

@@ -42,18 +42,16 @@ from cai.config.nodes import (
     ScaleConfig,
     TrackingConfig,
 )
+from cai.config.rl import CriticConfig, KLConfig, RLConfig
 from cai.config.stages import (
-    CriticConfig,
     EvaluateConfig,
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
-    KLConfig,
     MixtureConfig,
     OptimizerConfig,
     PMConfig,
     ReviseConfig,
-    RLConfig,
     SFTConfig,
 )
 

@@ -17,7 +17,7 @@ from cai.config.choices import (
     Start,
     TrackingMode,
 )
-from cai.config.rules import at_least, at_least_all
+from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 
@@ -32,6 +32,7 @@ class ModelConfig:
     dtype: Dtype = MISSING
     quantization: Quantization = MISSING
     dialect: Dialect = MISSING
+    temperature: float = MISSING
     context: int = MISSING
     lora_rank: int = MISSING
     lora_alpha: int = MISSING
@@ -42,6 +43,7 @@ class ModelConfig:
         at_least_all(
             "model", 1, context=self.context, lora_rank=self.lora_rank, lora_alpha=self.lora_alpha
         )
+        within("model.temperature", self.temperature, 0.01, 5.0)
 
 
 @dataclass

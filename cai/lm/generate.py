@@ -52,7 +52,8 @@ class Completion(NamedTuple):
 
     Attributes:
         tokens: Its ids; the last one is a stop token if ``finished``.
-        logprobs: Log-probability of each at temperature 1, stop tokens barred where they were.
+        logprobs: Log-probability of each under the distribution that it was drawn from; at
+            temperature 0, under the model's own.
         finished: Whether it ended by itself.
     """
 
@@ -221,12 +222,11 @@ class _Decoder:
 
 def _sample(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """Choose a token per row by inverting the distribution function at ``uniform``."""
-    logp = logits.log_softmax(-1)
+    logp = (logits / (temperature or 1.0)).log_softmax(-1)
     if temperature == 0:
         chosen = logits.argmax(-1)
     else:
-        scaled = logp if temperature == 1 else (logits / temperature).log_softmax(-1)
-        cumulative = scaled.exp().double().cumsum(-1)
+        cumulative = logp.exp().double().cumsum(-1)
         total = cumulative[:, -1:]
         # A threshold that rounded up to the total would fall behind the last possible token.
         below = torch.nextafter(total, torch.zeros_like(total))

@@ -21,19 +21,21 @@ BARRED = -1e9
 """Logit of a token that can't be chosen: as good as -inf, without 0 * inf in the entropy."""
 
 
-class Barred(NamedTuple):
-    """Tokens that could not be sampled early in a response.
+class Shaping(NamedTuple):
+    """How a sampler's distribution differs from the model's own.
 
     Attributes:
-        tokens: Their ids.
+        barred: Tokens that could not be sampled early in a response.
         before: First place in the response where they are allowed.
+        temperature: Divides the logits.
     """
 
-    tokens: frozenset[int]
-    before: int
+    barred: frozenset[int] = frozenset()
+    before: int = 0
+    temperature: float = 1.0
 
 
-NOTHING_BARRED = Barred(frozenset(), 0)
+UNSHAPED = Shaping()
 
 
 class TokenScores(NamedTuple):
@@ -48,7 +50,7 @@ def response_scores(
     hidden: Tensor,
     packed: Packed,
     *,
-    barred: Barred = NOTHING_BARRED,
+    shaping: Shaping = UNSHAPED,
     with_entropy: bool = False,
     entropy_gradient: bool = False,
 ) -> TokenScores:
@@ -58,7 +60,7 @@ def response_scores(
         model: Gives the language-model head.
         hidden: Hidden states, [B, S, H].
         packed: The batch.
-        barred: What the sampler could not choose, so that both speak of the same distribution.
+        shaping: What the sampler did to the logits, so that both speak of one distribution.
         with_entropy: Also return the entropy of each distribution, in nats.
         entropy_gradient: Let gradients flow through it, for a bonus in the loss.
     """
@@ -66,9 +68,9 @@ def response_scores(
     vectors = hidden[packed.row, packed.before]
     logprobs, entropies = [], []
     for start in range(0, len(vectors), CHUNK):
-        logits = head(vectors[start : start + CHUNK]).float()
-        early = (packed.offset[start : start + CHUNK] < barred.before).nonzero()
-        logits[early, torch.tensor(sorted(barred.tokens), dtype=torch.long)] = BARRED
+        logits = head(vectors[start : start + CHUNK]).float() / shaping.temperature
+        early = (packed.offset[start : start + CHUNK] < shaping.before).nonzero()
+        logits[early, torch.tensor(sorted(shaping.barred), dtype=torch.long)] = BARRED
         normaliser = logits.logsumexp(-1)
         chosen = logits.gather(-1, packed.targets[start : start + CHUNK, None]).squeeze(-1)
         logprobs.append(chosen - normaliser)

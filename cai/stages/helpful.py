@@ -117,7 +117,8 @@ def _gate(
     prompts = corpus.red_team.validation[: config.helpful.gate_prompts]
     seeds = [seed_of(config.seed, "gate", prompt.id) for prompt in prompts]
     talks = [prompt.conversation for prompt in prompts]
-    replies = sample_replies(model, adapter, talks, seeds, Sampling(GATE_TOKENS)) if talks else []
+    sampling = Sampling(GATE_TOKENS, temperature=config.model.temperature)
+    replies = sample_replies(model, adapter, talks, seeds, sampling) if talks else []
     verdicts = [
         classify(to_text(talk), reply.text) for talk, reply in zip(talks, replies, strict=True)
     ]

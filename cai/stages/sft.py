@@ -102,10 +102,12 @@ def _helpful(
         model.add_adapter(adapter, 0, assistant.path / "model")
     asked = [(prompt, sample) for prompt in prompts for sample in range(SAMPLES)]
 
+    sampling = Sampling(128, temperature=config.model.temperature)
+
     def answer(part: range) -> list[Row]:
         talks = [asked[i][0].conversation for i in part]
         seeds = [seed_of(config.seed, "sft", asked[i][0].id, asked[i][1]) for i in part]
-        replies = sample_replies(model, adapter, talks, seeds, Sampling(128))
+        replies = sample_replies(model, adapter, talks, seeds, sampling)
         return [
             {"prompt_id": asked[i][0].id, "sample": asked[i][1], "response": reply.text}
             for i, reply in zip(part, replies, strict=True)

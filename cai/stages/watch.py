@@ -74,7 +74,9 @@ class GoodhartWatch:
         assert config.rl is not None
         talks = [prompt.conversation for prompt in self.prompts]
         seeds = [seed_of(config.seed, "watch", prompt.id) for prompt in self.prompts]
-        sampling = Sampling(config.rl.reply_tokens, config.rl.min_reply_tokens)
+        sampling = Sampling(
+            config.rl.reply_tokens, config.rl.min_reply_tokens, config.rl.temperature
+        )
         replies = sample_replies(model, self.roles.policy, talks, seeds, sampling)
         trees = [
             Tree(model.chat.prompt(talk), [reply.tokens])

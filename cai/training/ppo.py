@@ -34,7 +34,7 @@ from cai.lm.generate import Sampling, generate
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
-from cai.lm.score import Barred, response_scores
+from cai.lm.score import Shaping, response_scores
 from cai.training.rollouts import (
     RewardModel,
     Rollouts,
@@ -120,7 +120,7 @@ class PPOModule(ResumableModule):
         self._model, self._roles, self._prompts = model, roles, prompts
         self._settings, self._plan = settings, plan
         self.score: Score = lambda trees: roles.reward.score(model, trees, plan[0])
-        self._barred = Barred(model.stop_ids, settings.min_reply_tokens)
+        self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
         self.n_steps = settings.iterations
@@ -167,7 +167,7 @@ class PPOModule(ResumableModule):
         settings, model, roles = self._settings, self._model, self._roles
         prompts = self.prompts_of(step)
         seeds = [seed_of(self._plan[1], "rollout", step, attempt, i) for i in range(len(prompts))]
-        sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens)
+        sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
         with model.sampling(roles.policy) as network:
             replies = generate(
                 network, prompts, seeds, sampling, model.stop_ids, batch_size=len(prompts)
@@ -176,9 +176,9 @@ class PPOModule(ResumableModule):
         ended = torch.tensor([reply.finished for reply in replies])
         scores = penalise_missing_eos(self.score(trees), ended, settings.missing_eos_penalty)
         with model.use(roles.policy):
-            policy, entropy = logprob_grid(model, trees, self._plan[0], self._barred)
+            policy, entropy = logprob_grid(model, trees, self._plan[0], self._shaping)
         with model.use(roles.reference):
-            reference, _ = logprob_grid(model, trees, self._plan[0], self._barred)
+            reference, _ = logprob_grid(model, trees, self._plan[0], self._shaping)
         with model.use(roles.critic):
             values = value_grid(model, roles.critic_head, trees, self._plan[0])
         sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
@@ -273,7 +273,7 @@ class PPOModule(ResumableModule):
                 network,
                 hidden,
                 packed,
-                barred=self._barred,
+                shaping=self._shaping,
                 with_entropy=bonus > 0,
                 entropy_gradient=bonus > 0,
             )

@@ -12,7 +12,7 @@ from torch import Tensor
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, batches_of, hidden_states, pack
-from cai.lm.score import NOTHING_BARRED, Barred, response_scores
+from cai.lm.score import UNSHAPED, Shaping, response_scores
 from cai.training.preference import score_responses
 
 
@@ -79,7 +79,7 @@ class Grid(NamedTuple):
 
 @torch.no_grad()
 def logprob_grid(
-    model: LanguageModel, trees: Sequence[Tree], max_tokens: int, barred: Barred = NOTHING_BARRED
+    model: LanguageModel, trees: Sequence[Tree], max_tokens: int, shaping: Shaping = UNSHAPED
 ) -> tuple[Grid, float]:
     """Return log-probabilities under the active adapter, and the mean entropy per token."""
     parts: list[Tensor] = [torch.empty(0)] * len(trees)
@@ -87,7 +87,7 @@ def logprob_grid(
     for group in batches_of(trees, max_tokens):
         packed = pack([trees[i] for i in group]).to(model.device)
         hidden = hidden_states(model.network, packed)
-        scores = response_scores(model.network, hidden, packed, barred=barred, with_entropy=True)
+        scores = response_scores(model.network, hidden, packed, shaping=shaping, with_entropy=True)
         assert scores.entropies is not None
         entropy += float(scores.entropies.sum())
         lengths = [len(trees[i].responses[0]) for i in group]

@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cai.errors import UserError
 from cai.lm.generate import Sampling, _uniforms, generate
 from cai.lm.packing import Tree, batches_of, hidden_states, pack
-from cai.lm.score import option_logprobs, response_scores, token_logprobs
+from cai.lm.score import Shaping, option_logprobs, response_scores, token_logprobs
 
 STOP = frozenset({3})
 
@@ -95,6 +95,16 @@ def test_the_sampler_agrees_with_the_scorer(model):
     trees = [Tree(p, [c.tokens]) for p, c in zip(PROMPTS, got)]
     for completion, [scores] in zip(got, token_logprobs(model, trees, 64)):
         torch.testing.assert_close(torch.tensor(completion.logprobs), scores, atol=1e-4, rtol=0)
+
+
+def test_both_speak_of_the_distribution_that_was_sampled_from(model):
+    got = generate(model, PROMPTS, SEEDS, Sampling(24, 6, 0.7), STOP, batch_size=4)
+    packed = pack([Tree(p, [c.tokens]) for p, c in zip(PROMPTS, got)])
+    with torch.no_grad():
+        hidden = hidden_states(model, packed)
+        scores = response_scores(model, hidden, packed, shaping=Shaping(STOP, 6, 0.7)).logprobs
+    sampled = torch.tensor([value for completion in got for value in completion.logprobs])
+    torch.testing.assert_close(scores, sampled, atol=1e-4, rtol=0)
 
 
 def test_barred_stop_tokens_are_out_of_the_distribution(model):
