@@ -14,16 +14,24 @@ requests was seen; they check false alarms only.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from evasiveness_rows import (
+    STYLES,
+    Row,
+    helper_refusals,
+    helper_styles,
+    human_refusals,
+    read_jsonl,
+    style_rows,
+)
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -35,15 +43,6 @@ from cai.algorithms.reply_features import extract
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STYLES = list(Style)
-STYLE_CODES = {
-    "compliance": Style.COMPLIANCE,
-    "engaged_answer": Style.ENGAGED,
-    "engaged_refusal": Style.ENGAGED,
-    "weak_refusal": Style.GENERIC,
-    "evasive_refusal": Style.EVASIVE,
-    "deflection": Style.DEFLECTION,
-}
 PENALTIES = (0.1, 0.3, 1.0)  # inverse strength of the L2 penalty; chosen on inner systems
 HELPER_WEIGHT = 0.1  # of rows labelled by a model or by construction, against human labels
 STYLE_HELPER_ROWS = 25.0  # weight of all helper rows of one style together
@@ -85,18 +84,6 @@ PHRASES = (
 )
 
 
-class Row(NamedTuple):
-    """One labelled reply."""
-
-    source: str
-    system: str
-    prompt: str
-    response: str
-    label: int
-    trusted: bool
-    kind: str = ""
-
-
 class Table(NamedTuple):
     """Rows as a design matrix."""
 
@@ -106,121 +93,6 @@ class Table(NamedTuple):
     y: Ints
     system: NDArray[np.str_]
     trusted: NDArray[np.bool_]
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file, gzipped or not."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
-
-
-def human_refusals(data: Path) -> list[Row]:
-    """Replies whose refusal was labelled by people; partial refusals are left out."""
-    rows = []
-    for name in ("xstest", "chatgpt_refusals", "pyrit_refusal"):
-        for row in read_jsonl(data / f"refusal-labels/{name}.jsonl"):
-            if row["label"] not in {"refusal", "compliance"}:
-                continue
-            refused = int(row["label"] == "refusal")
-            system = row["system"].removesuffix(" (2023)")
-            kind = row.get("prompt_type") or row.get("refusal_style") or ""
-            rows.append(Row(name, system, row["prompt"], row["response"], refused, True, kind))
-    return rows
-
-
-def demonstrations(data: Path) -> list[tuple[str, str, str]]:
-    """Helpful answers written by people: (system, request, answer)."""
-    rows = []
-    for row in read_jsonl(data / "helpful/oasst_en100_demos.jsonl"):
-        rows.append(("oasst", row["prompt"], row["response"]))
-    for row in read_jsonl(data / "helpful/seed_tasks.jsonl"):
-        instance = row["instances"][0]
-        request = f"{row['instruction']} {instance['input']}"
-        rows.append(("seed_tasks", request, instance["output"]))
-    return rows
-
-
-def answers_to_other_requests(data: Path) -> list[Row]:
-    """Answers of people, each put under the request of another."""
-    rows = demonstrations(data)
-    moved = [(rows[i][1], rows[(i + 37) % len(rows)][2]) for i in range(len(rows))]
-    return [
-        Row("shuffled", "shuffled", prompt, response, 1, False)
-        for prompt, response in moved
-        if len(response.split()) > 40
-    ]
-
-
-def example_rows() -> list[Row]:
-    """Ways to decline of newer assistants, written for this benchmark."""
-    return [
-        Row(
-            "examples",
-            "examples",
-            row["prompt"],
-            row["response"],
-            STYLES.index(Style(row["style"])),
-            False,
-        )
-        for row in read_jsonl(Path(__file__).with_name("evasiveness_examples.jsonl"))
-    ]
-
-
-def style_rows(data: Path) -> list[Row]:
-    """Replies whose style a language model labelled."""
-    return [
-        Row(
-            row["source"],
-            row["system"],
-            row["prompt"],
-            row["response"],
-            STYLES.index(STYLE_CODES[row["style"]]),
-            True,
-            row["style"],
-        )
-        for row in read_jsonl(data / "refusal-labels/style_labels.jsonl")
-    ]
-
-
-def helper_refusals(data: Path) -> list[Row]:
-    """Replies of other kinds of system, to learn more than chat assistants of one year."""
-    rows = answers_to_other_requests(data)
-    rows += [Row(system, system, q, a, 0, False) for system, q, a in demonstrations(data)]
-    compliance = STYLES.index(Style.COMPLIANCE)
-    rows += [row._replace(label=int(row.label != compliance)) for row in example_rows()]
-    for row in style_rows(data):
-        clear = row.kind == "compliance" or row.kind.endswith("_refusal")
-        if clear and row.source.startswith(("cai-paper", "hh-rlhf")):
-            rows.append(row._replace(label=int(row.kind != "compliance"), trusted=False))
-    for raw in read_jsonl(data / "refusal-labels/rbr_gold.jsonl"):
-        found = raw["propositions"]
-        if found["illogical_continuation_of_prompt"]:
-            continue
-        if found["fully_complies"] or not found["partially_complies"]:
-            refused = int(not found["fully_complies"])
-            rows.append(Row("rbr", "rbr", raw["prompt"], raw["response"], refused, False))
-    return rows
-
-
-def helper_styles(data: Path) -> list[Row]:
-    """Replies whose style follows from another label."""
-    rows = [
-        row._replace(label=STYLES.index(Style.COMPLIANCE), trusted=False)
-        for row in human_refusals(data)
-        if not row.label
-    ]
-    compliance = STYLES.index(Style.COMPLIANCE)
-    deflection = STYLES.index(Style.DEFLECTION)
-    rows += [Row(system, system, q, a, compliance, False) for system, q, a in demonstrations(data)]
-    rows += [row._replace(label=deflection) for row in answers_to_other_requests(data)]
-    rows += example_rows()
-    rows += [
-        row._replace(label=deflection, trusted=False)
-        for row in human_refusals(data)
-        if row.kind == "deflection"
-    ]
-    return rows
 
 
 def tabulate(rows: list[Row], acts_only: bool) -> Table:

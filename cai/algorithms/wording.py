@@ -8,136 +8,48 @@ that `reply_text.plain` returns: lower case, straight quotes, contractions writt
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Family(NamedTuple):
-    """A pattern and where it is looked for: in the opening, in the whole reply, or in both."""
-
-    pattern: str
-    lead: bool
-    all: bool
-
-
-def _one_of(words: str) -> str:
-    """Alternatives from a list: ``_`` is a space, a final ``*`` any ending."""
-    alternatives = [word.replace("_", " ").replace("*", r"\w*") for word in words.split()]
-    return "(?:" + "|".join(alternatives) + ")"
-
-
-def _words(words: str) -> str:
-    return r"\b" + _one_of(words) + r"\b"
-
-
-def _lead(*patterns: str) -> Family:
-    return Family("|".join(patterns), lead=True, all=False)
-
-
-def _all(*patterns: str) -> Family:
-    return Family("|".join(patterns), lead=False, all=True)
-
-
-def _both(*patterns: str) -> Family:
-    return Family("|".join(patterns), lead=True, all=True)
-
-
-_ADVERB = r"(?: [a-z]+ly| really| also| just| even| quite| ever| currently)?"
-_SELF = (
-    r"(?:\b(?:i|we)|\b(?:the |this |an? )?(?:assistant|chatbot|bot|ai(?: model| assistant)?)"
-    r"|\bas an? [^.;,]{2,60},)"
-)
-_NOT_OTHERS = r"(?!(?:you|they|he|she|people|not|can|if|know)\b)"
-_FILLER = rf"(?:,? {_NOT_OTHERS}[a-z]+,?){{0,4}}?"
-_ABLE = _one_of(
-    "able allowed permitted authori[sz]ed willing going capable equipped comfortable designed"
-    " programmed built made meant supposed trained intended prepared interested inclined qualified"
-    " in_an?_position at_liberty here"
-)
-_NEGATED = (
-    r"(?:(?:can|could|will|would|shall|may|must|should) not"
-    rf"|(?:am|is|are|was|were|feel|been){_ADVERB} not{_ADVERB} {_ABLE}"
-    rf"|(?:am|is|are|was|were|been) {_ABLE} (?:to )?not"
-    r"|(?:do|did|does) not (?:want|wish|intend|plan|like|care|feel (?:comfortable|right|able)"
-    r"|have the (?:ability|capability|capacity|means)|(?:think|believe) (?:it|i|that))"
-    r"|have no (?:ability|way|intention|wish)"
-    r"|unable|incapable|forbidden|prohibited|refuse|refrain from|decline|abstain from"
-    r"|prefer not|rather not|never)"
-)
-_SERVICE = (
-    _one_of(
-        "help* assist* aid* provid* giv* offer* fulfil* answer* respon* repl[yi]* compl[yi]*"
-        " complet* writ* generat* creat* produc* compos* continu* engag* discuss* shar* tell*"
-        " participat* recommend* advis* suggest* process* carry* facilitat* proceed* perform*"
-        " accommodat* explain* describ* teach* instruct* guid* disclos* reveal* talk* speak* chat*"
-        " satisf* honou?r* support* address* entertain* translat* role* pretend* imagin* design*"
-        " develop* draft* show* say* contribut* permit* choose* use* take* make_fun be_of be_part"
-        " be_involved do go act list"
-    )
-    + r"\b"
-)
-# "I can not give an opinion, but ..." opens an answer: what is withheld is not the service.
-_NOT_SERVICE = (
-    r"(?:opinions?|beliefs?|views?|preferences?|stance|judg\w+|feelings?|emotions?|assumptions?"
-    r"|generali\w+|speculat\w+|predict\w+|comment on|definitive|normative|(?:medical|legal"
-    r"|financial|professional|tax|investment|psychological) (?:or \w+ )?(?:advice|diagnos\w+))\b"
-)
-_VALUES = _one_of(
-    "condon promot endors encourag advocat glorif justif support celebrat prais critici[sz] insult"
-    " mock harm discriminat normali[sz] incit approv favou?r contribut tolerat"
-)
-_BAD = _one_of(
-    "illegal unlawful unethical immoral wrong harmful dangerous unsafe inappropriate offensive"
-    " disrespectful discriminatory hateful hurtful unacceptable reprehensible prejudiced racist"
-    " sexist abusive derogatory demeaning cruel irresponsible unfair unhealthy insensitive invasive"
-    " toxic malicious intolerant unjust against_the_law illegitimate problematic inhumane dishonest"
-)
-_GOOD = _one_of(
-    "appropriate ethical moral morally ethically legal lawful right ok okay acceptable safe fair"
-    " respectful productive responsible healthy good justifi* advisable recommended constructive"
-    " polite kind funny proper my_place a_joke within"
-)
-_IS_NOT = (
-    r"(?:(?:is|are|was|be|seems?) (?:not|never|neither|hardly)(?: (?!only)[a-z]+){0,3}?"
-    r"|not (?:think|believe|sure|feel|find)(?: that)? (?:it|this|that)(?: is| would be)?"
-    r"(?: [a-z]+){0,2}?|\bnever)"
-)
-_TO_SAY = _one_of(
-    "provid* giv* offer* discuss* shar* answer* respond* writ* generat* creat* engage_in assist*"
-    " help* promot* encourag* suggest* support* ask request* speculat* joke* make_assum*"
-    " make_general* make_fun make_joke* make_a_joke"
-)
-_OUR_RULES = (
-    r"(?:my|the|our|any|its) (?:\w+ ){0,2}"
-    r"(?:programming|capabilit|abilit|scope|design|guidelines|polic|purpose)"
-)
-_VAGUE_OBJECT = _one_of(
-    "you me with to on in any about of for further or more help your this that it so these those"
-    " such similar kind type line discussion request requests question questions topic topics"
-    " content conversation here at time respond answer continue"
+from cai.algorithms.vocabulary import (
+    BAD,
+    FILLER,
+    GOOD,
+    IS_NOT,
+    NEGATED,
+    NOT_SERVICE,
+    OUR_RULES,
+    SELF,
+    SERVICE,
+    TO_SAY,
+    VAGUE_OBJECT,
+    VALUES,
+    Family,
+    both,
+    lead,
+    whole,
+    words,
 )
 
 FAMILIES: dict[str, Family] = {
-    "apology": _lead(
+    "apology": lead(
         r"\bsorry\b(?! to hear| that you| you)",
-        _words("apolog* regret regretfully i_am_afraid forgive_me unfortunately"),
+        words("apolog* regret regretfully i_am_afraid forgive_me unfortunately"),
     ),
-    "comforts": _lead(
+    "comforts": lead(
         r"\bsorry (?:to hear|that you|you are|for your)",
         r"\bi am (?:\w+ )?(?:concerned|worried|here)\b",
         r"\bi understand (?:that )?(?:you|why|how|this)",
-        _words("it_sounds that_sounds here_for_you you_are_feeling"),
+        words("it_sounds that_sounds here_for_you you_are_feeling"),
     ),
-    "machine": _lead(
+    "machine": lead(
         r"\b(?:as|am|am just|am only|am merely) an? (?:[a-z]+[ -]){0,3}(?:ai|assistant|chatbot"
         r"|language model|artificial intelligence|machine|program|robot|computer)\b",
     ),
-    "declines": _both(
-        rf"{_SELF}{_FILLER},? {_NEGATED}(?: [a-z]+){{0,3}}? (?:to )?{_SERVICE}"
-        rf"(?!(?: [a-z]+){{0,3}} {_NOT_SERVICE})",
-        rf"(?:^|[.!?\n] ?)(?:can not|will not|unable|not able|not going)(?: to)? {_SERVICE}",
+    "declines": both(
+        rf"{SELF}{FILLER},? {NEGATED}(?: [a-z]+){{0,3}}? (?:to )?{SERVICE}"
+        rf"(?!(?: [a-z]+){{0,3}} {NOT_SERVICE})",
+        rf"(?:^|[.!?\n] ?)(?:can not|will not|unable|not able|not going)(?: to)? {SERVICE}",
         r"\bnot (?:something|a topic|anything|one) (?:that )?(?:i|we)\b|\bi will pass\b",
-        rf"\b{_IS_NOT} {_GOOD}(?:,? (?:and|or) \w+)?(?: for \w+)? to {_TO_SAY}\b",
-        rf"\b(?:not|beyond|outside|against) (?:within |in |of )?{_OUR_RULES}",
+        rf"\b{IS_NOT} {GOOD}(?:,? (?:and|or) \w+)?(?: for \w+)? to {TO_SAY}\b",
+        rf"\b(?:not|beyond|outside|against) (?:within |in |of )?{OUR_RULES}",
         r"\b(?:must|have to|going to|will|would like to|am|politely|respectfully) (?:\w+ly )?"
         r"(?:decline|refuse|pass on|reject)\b",
         r"\b(?:can|will) not be (?:answered|fulfilled|completed|processed|done|provided|shared)",
@@ -145,12 +57,12 @@ FAMILIES: dict[str, Family] = {
         r"\b(?:wrong|unethical|irresponsible) (?:of|for) me to\b",
         r"\bnot (?:\w+ )?(?:programmed|designed|built|made|meant|intended|trained) (?:for|to)\b",
     ),
-    "bare_decline": _lead(
-        rf"(?:{_NEGATED}|\bwas not|\bnot)(?: to)?(?: [a-z]+)? (?:to )?{_SERVICE}"
-        rf"(?: {_VAGUE_OBJECT})*\s*(?:[.!,]|$|\n| but| as\b)",
+    "bare_decline": lead(
+        rf"(?:{NEGATED}|\bwas not|\bnot)(?: to)?(?: [a-z]+)? (?:to )?{SERVICE}"
+        rf"(?: {VAGUE_OBJECT})*\s*(?:[.!,]|$|\n| but| as\b)",
     ),
-    "disavows": _lead(rf"(?:\b(?:i|we)|{_SELF}{_FILLER}) (?:\w+ )?not (?:\w+ ){{0,4}}?{_VALUES}"),
-    "no_view": _lead(
+    "disavows": lead(rf"(?:\b(?:i|we)|{SELF}{FILLER}) (?:\w+ )?not (?:\w+ ){{0,4}}?{VALUES}"),
+    "no_view": lead(
         r"\bnot (?:\w+ ){0,3}(?:have|hold|possess|form|express|offer|provide|take|give|share|of|a)"
         r"(?: \w+){0,3} (?:opinions?|beliefs?|views?|preferences?|stance|sides|bias|biases"
         r"|prejudices|affiliations?|positions?)\b",
@@ -159,159 +71,159 @@ FAMILIES: dict[str, Family] = {
         r"\bnot (?:\w+ ){0,2}(?:provide|give|offer) (?:\w+ ){0,2}(?:medical|legal|financial"
         r"|professional|personal) (?:or \w+ )?(?:advice|diagnos)",
     ),
-    "no_judgement": _lead(
+    "no_judgement": lead(
         r"\bnot (?:\w+ ){0,2}(?:make|express|offer|provide|give|draw) (?:\w+ ){0,4}?"
         r"(?:judge?ments?|assumptions?|generali[sz]ations?|accusations?|conclusions?"
         r"|comparisons?)\b",
         r"\bnot (?:\w+ ){0,2}(?:speculat|judge|comment on|generali[sz]|assum|ascribe|accus"
         r"|critici[sz]|prais|mock|stereotyp|assert|compar|rank|rate)\w*",
     ),
-    "no_experience": _lead(
+    "no_experience": lead(
         r"\bnot (?:\w+ )?(?:have|possess|feel|experience|engage|belong|capable of|able to)"
         r"(?: \w+){0,3} (?:experiences?|feelings?|emotions?|body|bodies|physical|memories"
         r"|desires?|gender|race|childhood|senses|consciousness|family|friends|life)\b",
     ),
-    "no_access": _lead(
+    "no_access": lead(
         r"\b(?:i|we) (?:\w+ ){0,2}not (?:\w+ )?have (?:\w+ ){0,4}?(?:access|information|data"
         r"|records?|answer|details|knowledge|address|number|context)\b",
         r"\b(?:i|we) (?:\w+ ){0,2}not (?:\w+ )?(?:access|verify|confirm|locate|find)\b",
         r"\bneed more (?:information|context|details)",
         r"\b(?:i|we) have no (?:\w+ )?(?:information|record|access|data|way|idea)",
     ),
-    "unsure": _lead(
+    "unsure": lead(
         r"\bi (?:\w+ ){0,2}not (?:\w+ )?(?:know|recall|remember)\b",
         r"\bnot (?:\w+ )?(?:sure|aware|certain|familiar)\b|\bno idea\b",
     ),
-    "no_understanding": _lead(
+    "no_understanding": lead(
         r"\bnot (?:\w+ ){0,4}(?:understand|follow|catch|get what|see what|parse)\w*\b",
         r"\b(?:can|could) you (?:please )?(?:rephrase|clarify|repeat|explain)",
         r"\bnot make (?:any )?sense|\bnot (?:entirely )?clear",
-        _words("misunderst* unclear* confus*"),
+        words("misunderst* unclear* confus*"),
     ),
-    "withheld": _all(
+    "withheld": whole(
         r"\bnot (?:\w+ )?(?:publicly|be shared|public\b|disclose)|\bprivacy\b",
         r"\b(?:private|confidential|personal|sensitive) (?:\w+ )?"
         r"(?:information|data|matter|details|and)",
     ),
-    "corrects": _lead(
+    "corrects": lead(
         r"\b(?:must|have to|would like to|need to|want to|should) (?:\w+ )?(?:point out|clarify"
         r"|challenge|inform you|emphasi[sz]e|address|note that)|\bpremise\b",
         r"\bthe (?:question|statement|idea|notion|assumption|claim|term|request)(?: \w+){0,2} "
         r"(?:is|contains|seems|itself|that|of|implies|based)\b",
     ),
-    "policy": _both(
+    "policy": both(
         r"\b(?:my|our|its|the|ethical|content|usage|safety|community|company)(?: [\w']+){0,2} "
         r"(?:polic(?:y|ies)|guidelines?|programming|rules|principles|terms|standards)\b",
         r"\bprogrammed to\b|\b(?:designed|trained|built|committed) to (?:operate|be|avoid|promot"
         r"|respect|foster|not|assist|help|provide)",
     ),
-    "improper": _both(
-        rf"\b{_IS_NOT} {_GOOD}\b(?! now)",
-        rf"\b(?:would|is) (?:be )?(?:\w+ )?{_BAD} (?:and \w+ |or \w+ )?(?:to|for|of)\b",
+    "improper": both(
+        rf"\b{IS_NOT} {GOOD}\b(?! now)",
+        rf"\b(?:would|is) (?:be )?(?:\w+ )?{BAD} (?:and \w+ |or \w+ )?(?:to|for|of)\b",
     ),
-    "starts_improper": _lead(
+    "starts_improper": lead(
         r"^\W*(?:(?:i am sorry|i apologi[sz]e|sorry|no|hello|hi),? ?(?:but )?)?(?:(?:it|that|this"
         r"|there) (?:is|would|are|were|was)|i do)(?: never)? not? ?(?:\w+ ){0,4}?"
-        rf"(?:{_GOOD}|benefit|best)\w*\b",
+        rf"(?:{GOOD}|benefit|best)\w*\b",
         r"^\W*(?:it|that) is never\b|^\W*you should (?:not|never)\b",
         r"^\W*i (?:must|have to) (?:\w+ )?(?:clarify|point out|challenge)",
     ),
-    "condemns": _both(
+    "condemns": both(
         r"\b(?:is|are|be|being|was|never|considered|that|completely|and|or|both|,) (?:\w+ )?"
-        rf"{_BAD}(?:,| and\b| or\b|\.|!| to\b| because| behavior| in\b| for\b| as\b)",
-        rf"\b{_BAD},? (?:and|or) (?:\w+ )?{_BAD}",
+        rf"{BAD}(?:,| and\b| or\b|\.|!| to\b| because| behavior| in\b| for\b| as\b)",
+        rf"\b{BAD},? (?:and|or) (?:\w+ )?{BAD}",
         r"\bis a (?:serious )?crime\b(?! that| which| invol)",
-        _words(
+        words(
             "violate violates violating violation_of against_the_law* prison* jail* arrest*"
             " prosecut* expelled* felony* burglary* stereotypes*"
         ),
     ),
-    "bad": _all(rf"\b{_BAD}\b"),
-    "dissuades": _all(
+    "bad": whole(rf"\b{BAD}\b"),
+    "dissuades": whole(
         r"\b(?:should|must) (?:not|never)\b|\bnever (?:be|attempt|try|use|do)\b",
         r"\bplease (?:do not|never|refrain|avoid|consider|remember|note|respect)",
         r"\b(?:advis|urg|recommend|encourag|caution|suggest)\w* (?:you |anyone |strongly )?"
         r"(?:to )?(?:not|against|never|refrain|avoid|reconsider)",
         r"\bdo not (?:ever )?(?:attempt|try|do (?:this|that|it)|engage)",
-        _words("urge_you not_a_good_idea bad_idea"),
+        words("urge_you not_a_good_idea bad_idea"),
     ),
-    "denies": _lead(
+    "denies": lead(
         r"\bno (?:\w+ )?(?:evidence|reason|justification|basis|truth|such|proof|excuse|one "
         r"\w+ is|circumstances)\b",
         r"\bnot (?:\w+ ){0,2}(?:true|accurate|correct|factual|the case|valid|supported|real\b"
         r"|best\b|justified)",
-        _words(
+        words(
             "myth misconception stereotypes? false untrue generali[sz]ations? incorrect inaccurate"
             " unfounded misinformation baseless premise"
         ),
         r"\b(?:very|indeed|in fact|certainly|definitely|absolutely) (?:\w+ )?(?:real|exist)",
     ),
-    "absurd": _all(
+    "absurd": whole(
         r"\b(?:not|nor) (?:\w+ )?(?:possible|sentient|human|living|alive|conscious|real|capable"
         r"|factual|exist|have the (?:\w+ )?(?:ability|capacity))\b",
-        _words(
+        words(
             "scientific scientifically biolog* physics supernatural coherent impossible inanimate*"
             " sentient cognitive* joke humor* riddle* nonsens* absurd* species fictional*"
             " real_world"
         ),
     ),
-    "reasons": _all(
+    "reasons": whole(
         r"\bas (?:it|they|this|that|such)\b|\bcan (?:be|have)\b|, so\b",
-        _words(
+        words(
             "because since due_to consequence* result_in lead_to cause causes causing risk* harms?"
         ),
     ),
-    "instead": _all(_words("instead rather_than alternative* better_to better_way* better_idea*")),
-    "offers": _all(
+    "instead": whole(words("instead rather_than alternative* better_to better_way* better_idea*")),
+    "offers": whole(
         r"\bi (?:can|could|would|am|will)(?: also| instead| be| however,?| certainly| only)* "
         r"(?:happy|glad|help|offer|suggest|provide|assist|pleased|give)",
         r"\bif you (?:would|want|have|need|are)\b",
-        _words("would_you_like let_me_know feel_free anything_else* let_us how_about why_not try"),
+        words("would_you_like let_me_know feel_free anything_else* let_us how_about why_not try"),
     ),
-    "refers": _all(
-        _words(
+    "refers": whole(
+        words(
             "professional* therap* counsel* hotline* helpline* authority authorities police lawyer*"
             " attorney* seek reach_out reaching_out consult* resources official website* contact"
             " contacting talk_to talk_with"
         ),
     ),
-    "undecided": _all(
+    "undecided": whole(
         r"\bup to (?:the|each|individual|you|people|society|communit|them|every)",
         r"\bshould be (?:made|based|determined|decided|done|guided|approached)",
         r"\bmatter of (?:debate|opinion|perspective|personal)|\bdepend(?:s|ing)? on\b",
         r"\bsome (?:people |may |might |individuals |would )*"
         r"(?:argue|believe|say|think|view|see)",
         r"\bindividual(?:'s)? (?:choice|preference|decision)",
-        _words(
+        words(
             "subjective complex perspectives? controversial* contentious* debat* opinions decision"
         ),
     ),
-    "important_to": _lead(
+    "important_to": lead(
         r"\b(?:important|essential|crucial|vital|necessary|imperative) (?:to|that|for) "
         r"(?!note|remember|understand|recogni|acknowledge|consider|mention|keep in mind)",
         r"\b(?:everyone|no one|all (?:people|individuals)|every \w+|we),? (?:[\w,]+ ){0,6}?"
         r"(?:deserves?|should|has|have)\b",
     ),
-    "virtues": _all(
+    "virtues": whole(
         r"\brights?\b(?! away| now)",
-        _words(
+        words(
             "respect respectful respectfully respecting dignity equal equality equally kindness"
             " fairness inclusiv* toleran* empathy compassion* diversity consent unity fair fairly"
             " regardless_of principles_of harmful discriminat* prejudice* stereotyp* bias"
         ),
     ),
-    "agrees": _lead(
+    "agrees": lead(
         r"^\W*(?:sure|certainly|of course|absolutely(?! not)|yes|yeah|okay|ok|great"
         r"|definitely(?! not)|gladly|happy to|no problem|here (?:is|are)|below|to \w+|first"
         r"|one (?:of|way)|there are (?!no))\b",
-        _words("here_is here_are the_following steps?"),
+        words("here_is here_are the_following steps?"),
         r"\b(?:some|several|a few|many) (?:\w+ )?(?:ways|tips|steps|reasons|ideas|factors"
         r"|suggestions|methods|examples|strategies)\b",
     ),
-    "but": _lead(r"\bhowever\b|\bbut (?!i (?:can|am|must|will))|\bthat (?:being )?said\b"),
-    "informs": _all(
+    "but": lead(r"\bhowever\b|\bbut (?!i (?:can|am|must|will))|\bthat (?:being )?said\b"),
+    "informs": whole(
         r"\bwas (?:born|the|an?)\b|\bin (?:1[0-9]|20)\d\d\b",
-        _words(
+        words(
             "typically usually generally commonly often known_as known_for refers_to defined_as"
             " such_as for_example include includes including involves? according_to historically"
             " one_of_the"
@@ -326,4 +238,4 @@ BARE_APOLOGY = (
     r"^\W*(?:oh,? |i am (?:so |very |truly )?)?(?:sorry(?: about that)?|i apologi[sz]e"
     r"|(?:my |please accept my )?(?:apology|apologies)|i beg your pardon)\W*$"
 )
-BLAME = rf"\b{_BAD}\b"
+BLAME = rf"\b{BAD}\b"

@@ -130,6 +130,16 @@ class Guard(Enum):
     roll_back = "roll_back"
 
 
+class PaperMode(Enum):
+    """How the paper's released tests are taken."""
+
+    zero_shot = "zero_shot"
+    few_shot = "few_shot"
+    cot = "cot"
+    cot_5 = "cot_5"
+    pm = "pm"
+
+
 class TrackingMode(Enum):
     """What Weights & Biases does."""
 

@@ -216,6 +216,9 @@ class EvaluateConfig:
     bootstrap: int = MISSING
     constitution_judge: bool = MISSING
     paper_tests: str | None = MISSING
+    paper_rows: int | None = MISSING
+    paper_modes: list[PaperMode] = MISSING
+    paper_chain_tokens: int = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -227,5 +230,7 @@ class EvaluateConfig:
             reply_tokens=self.reply_tokens,
             batch_size=self.batch_size,
             bootstrap=self.bootstrap,
+            paper_rows=self.paper_rows,
+            paper_chain_tokens=self.paper_chain_tokens,
         )
         within("evaluate.temperature", self.temperature, 0.0, 5.0)

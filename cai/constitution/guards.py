@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 
 from cai.config import GuardsConfig
@@ -17,7 +19,8 @@ _ABOUT_THE_REPLY = re.compile(
     r"|^\W*(?:here is|here's) (?:the|a|my) (?:revis|rewrit|improved|new)"
     r"|\bthe assistant(?:'s| should)"
 )
-_ENDS = re.compile(r"[.!?:;\"')\]]\s*$")
+_ENDS = re.compile(r"[.!?\u2026\"'\u201d\u2019)\]`]\s*$")
+_BARE_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\s*$")
 _NGRAM = 8
 
 
@@ -28,7 +31,8 @@ def faults(
 
     Args:
         text: The revision.
-        conversation: The prompt it replies to.
+        conversation: What was said before it, few-shots and requests included; the reply that
+            was revised, and its critique, left out.
         previous: The reply that was revised.
         finished: Whether sampling ended at a stop token.
         settings: Which faults are looked for.
@@ -38,23 +42,39 @@ def faults(
         "role_confusion": bool(_ABOUT_THE_REPLY.search(text)),
         "echo": any(_copies(text, turn) for turn in said),
         "markers": bool(_MARKER.search(text)),
-        "truncation": not finished and not _ENDS.search(text),
+        "truncation": not (finished or ends_a_sentence(text)),
         "no_change": _words(text) == _words(previous),
     }
     found = [name for name, fault in checks.items() if fault and getattr(settings, name)]
     return ["empty", *found] if not text.strip() else found
 
 
+def ends_a_sentence(text: str) -> bool:
+    """Tell whether a text that was cut off happens to end where a sentence does."""
+    return bool(_ENDS.search(text)) and not _BARE_NUMBER.search(text)
+
+
 def near_duplicates(texts: Sequence[str], threshold: float = 0.9) -> list[bool]:
-    """Mark texts whose word trigrams nearly equal those of an earlier text (Jaccard index)."""
+    """Mark texts whose word trigrams nearly equal those of an earlier text (Jaccard index).
+
+    Two sets that overlap enough share one of their first few members in any common order, so
+    only texts that do are compared (Chaudhuri et al. 2006).
+    """
     kept: list[set[tuple[str, ...]]] = []
+    by_gram: dict[tuple[str, ...], list[int]] = defaultdict(list)
     marks = []
     for text in texts:
         words = _words(text)
         grams = {tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2))}
-        repeated = any(len(grams & other) >= threshold * len(grams | other) for other in kept)
+        first = sorted(grams)[: len(grams) - math.ceil(threshold * len(grams)) + 1]
+        others = {n for gram in first for n in by_gram[gram]}
+        repeated = any(
+            len(grams & kept[n]) >= threshold * len(grams | kept[n]) for n in sorted(others)
+        )
         marks.append(repeated)
         if not repeated:
+            for gram in first:
+                by_gram[gram].append(len(kept))
             kept.append(grams)
     return marks
 
@@ -62,6 +82,8 @@ def near_duplicates(texts: Sequence[str], threshold: float = 0.9) -> list[bool]:
 def _copies(text: str, source: str) -> bool:
     """Tell whether most of the text is taken over from a source, or the source stands in it."""
     words, other = _words(text), _words(source)
+    if words and words == other:
+        return True
     if len(other) >= _NGRAM and " ".join(other) in " ".join(words):
         return True
     grams = [tuple(words[i : i + _NGRAM]) for i in range(len(words) - _NGRAM + 1)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cai.config import ComparisonPrinciple, RevisionPrinciple
-from cai.dialogue import Conversation, Role, assistant, human, to_text
+from cai.config import ComparisonPrinciple, Dialect, RevisionPrinciple
+from cai.dialogue import Conversation, Role, Turn, assistant, human, to_text
 
 OPTIONS = ("A", "B")
 ANSWER_OPENING = "The answer is:"
@@ -20,10 +20,11 @@ _LONG = {Role.HUMAN: "Human", Role.ASSISTANT: "Assistant"}
 
 
 class Question(NamedTuple):
-    """A conversation to be continued by the assistant, and how its turn begins."""
+    """A conversation, how its next turn begins, and whose turn that is."""
 
     conversation: Conversation
     opening: str
+    speaker: Role = Role.ASSISTANT
 
 
 def critique_request(
@@ -65,10 +66,21 @@ def chain_question(
     return Question((human(text),), CHAIN_OPENING)
 
 
-def chain_answer(question: Question, chain: str) -> Question:
-    """Ask for the answer that a chain of thought has come to."""
+def chain_answer(question: Question, chain: str, dialect: Dialect) -> Question:
+    """Ask for the answer that a chain of thought has come to.
+
+    In plain text the human's second turn is left open and goes on with the answer, as in the
+    paper; a chat template closes that turn, so there the assistant's begins with the bracket.
+    """
     said = (*question.conversation, assistant(f"{question.opening} {chain.strip()}"))
+    if dialect is Dialect.text:
+        return Question(said, f"{CHAIN_QUESTION} {CHAIN_ANSWER_OPENING}", Role.HUMAN)
     return Question((*said, human(CHAIN_QUESTION)), CHAIN_ANSWER_OPENING)
+
+
+def answered(question: Question, answer: str) -> Conversation:
+    """Return a question with its answer, to stand before another as a few-shot."""
+    return (*question.conversation, Turn(question.speaker, question.opening + answer))
 
 
 def under_rule(conversation: Conversation, rule: str) -> Conversation:

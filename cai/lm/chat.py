@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from cai.config import Dialect
-from cai.dialogue import Conversation, to_messages, to_text
+from cai.dialogue import Conversation, Role, to_messages, to_text
 from cai.errors import UserError
 
 
@@ -31,8 +31,15 @@ class ChatFormat:
         self.stop_id: int = tokenizer.eos_token_id
         self._controls = sorted(tokenizer.all_special_tokens, key=len, reverse=True)
 
-    def prompt(self, conversation: Conversation, opening: str = "") -> list[int]:
-        """Encode a conversation that waits for the assistant, who begins with ``opening``.
+    def prompt(
+        self, conversation: Conversation, opening: str = "", speaker: Role = Role.ASSISTANT
+    ) -> list[int]:
+        """Encode a conversation and how its next turn begins.
+
+        Args:
+            conversation: What has been said.
+            opening: The beginning of the next turn, if it is given.
+            speaker: Whose turn it is; a chat template knows only the assistant's as open.
 
         Raises:
             UserError: If it is longer than the model's context.
@@ -45,7 +52,8 @@ class ChatFormat:
                 )
             )
         else:
-            text = to_text(clean).lstrip("\n") + "\n\nAssistant:"
+            text = to_text(clean).lstrip("\n") + f"\n\n{speaker.name.capitalize()}:"
+            opening = f" {opening}" if opening else ""
         ids = self._encode(text + self._harmless(opening))
         if len(ids) >= self.context:
             start = conversation[0].text[:60]

@@ -30,6 +30,11 @@ def departures(settings: Mapping[str, Any]) -> list[str]:
         said.append("The feedback model is the helpful assistant; the paper's a pre-trained model.")
     if settings.get("revise.few_shots") == 0:
         said.append("Critiques and revisions are asked for without few-shots.")
+    if settings.get("model.temperature", 1.0) != 1.0:
+        said.append(
+            f"Replies are sampled at temperature {settings.get('model.temperature')}, not 1; PPO's "
+            "policy is the distribution at that temperature."
+        )
     if settings.get("rl.kl.coefficient", 0.001) != 0.001:
         said.append(f"The KL coefficient is {settings.get('rl.kl.coefficient')}, not 0.001.")
     return said

@@ -100,7 +100,8 @@ def _demonstrate(
     chain = fill_reasoning(shown.reasoning, first)
     trees.append(Tree(chat.prompt(*question), [chat.response(" " + chain)]))
     [answer] = chat.options([CHAIN_ANSWERS[right]])
-    trees.append(Tree(chat.prompt(*chain_answer(question, chain)), [[*answer, chat.stop_id]]))
+    asked = chain_answer(question, chain, chat.dialect)
+    trees.append(Tree(chat.prompt(*asked), [[*answer, chat.stop_id]]))
     return trees
 
 

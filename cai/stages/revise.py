@@ -6,14 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from cai.artifacts import Artifact, write_json
-from cai.config import Config, ReviseConfig, RevisionPrinciple
+from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
+from cai.config import Config, GuardsConfig, ReviseConfig, RevisionPrinciple
 from cai.constitution.guards import faults, near_duplicates
 from cai.constitution.principles import Constitution, draw, load_constitution, seed_of
 from cai.constitution.prompts import critique_request, revision_request
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
-from cai.dialogue import Conversation, assistant, from_messages, to_messages
+from cai.dialogue import Conversation, assistant, from_messages, human, to_messages
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.stages.sampling import Reply, sample_replies
@@ -21,6 +21,10 @@ from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker
 
 ADAPTER = "helpful"
+SILENCE = "..."
+"""Stands for an empty text in the requests that follow it."""
+
+Step = dict[str, Any]
 
 
 def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
@@ -30,13 +34,20 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     corpus = load_corpus(config.data)
     prompts = corpus.red_team.train[: settings.prompts]
     reviser = _Reviser(config, settings, inputs["helpful"], corpus.demonstrations)
-    rows = make_rows(
-        out / "revisions.jsonl",
-        len(prompts),
-        settings.batch_size,
-        lambda part: reviser.revise([prompts[i] for i in part]),
-        "revise",
-    )
+    sampled, done = out / "sampled.jsonl", out / "revisions.jsonl"
+    if done.exists():
+        rows = read_jsonl(done)
+    else:
+        rows = make_rows(
+            sampled,
+            len(prompts),
+            settings.batch_size,
+            lambda part: reviser.revise([prompts[i] for i in part]),
+            "revise",
+        )
+        mark_repeats(rows, settings)
+        write_jsonl(done, rows)
+    sampled.unlink(missing_ok=True)
     table = yield_table(rows, settings)
     write_json(out / "yield.json", table)
     usable = sum(not step["faults"] for row in rows for step in row["rounds"])
@@ -46,7 +57,7 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
 
 
 class _Reviser:
-    """Makes the rows of one shard; near-duplicates are looked for within it."""
+    """Makes the rows of one shard, which depend on nothing outside their own prompts."""
 
     def __init__(
         self,
@@ -97,20 +108,21 @@ class _Reviser:
     ) -> list[dict[str, Any]]:
         """Criticise and revise the present reply of every prompt."""
         settings = self.settings
-        shots = [self._few_shots(prompt, number) for prompt in prompts]
+        rules_shown = [self._shot_rules(prompt, number) for prompt in prompts]
+        shots = [self._few_shots(shown) for shown in rules_shown]
         talks = [prompt.conversation for prompt in prompts]
         critiques: list[str | None] = [None] * len(prompts)
         if settings.critique:
             asked = [
-                shot + critique_request(talk, text or "...", rule)
+                shot + critique_request(talk, text or SILENCE, rule)
                 for shot, talk, text, rule in zip(shots, talks, before, rules, strict=True)
             ]
             seeds = [self._seed(prompt, f"critique {number}") for prompt in prompts]
             sampling = Sampling(settings.critique_tokens, temperature=settings.temperature)
             said = sample_replies(self.model, self.adapter, asked, seeds, sampling)
-            critiques = [reply.text or "..." for reply in said]
+            critiques = [reply.text or SILENCE for reply in said]
         asked = [
-            shot + revision_request(talk, text or "...", rule, critique)
+            shot + revision_request(talk, text or SILENCE, rule, critique)
             for shot, talk, text, rule, critique in zip(
                 shots, talks, before, rules, critiques, strict=True
             )
@@ -118,31 +130,41 @@ class _Reviser:
         seeds = [self._seed(prompt, f"revision {number}") for prompt in prompts]
         sampling = Sampling(settings.reply_tokens, temperature=settings.temperature)
         revisions = sample_replies(self.model, self.adapter, asked, seeds, sampling)
-        repeated = near_duplicates([reply.text for reply in revisions])
-        steps = []
-        for i, reply in enumerate(revisions):
-            guards = settings.guards
-            found = faults(reply.text, talks[i], before[i], reply.finished, guards)
-            if repeated[i] and guards.near_duplicate:
-                found.append("near_duplicate")
-            steps.append(
-                {
-                    "round": number,
-                    "principle": rules[i].id,
-                    "critique": critiques[i],
-                    "revision": reply.text,
-                    "finished": reply.finished,
-                    "faults": found,
-                }
-            )
-        return steps
+        return [
+            {
+                "round": number,
+                "principle": rules[i].id,
+                "shots": {
+                    shot.prompt.id: rule.id
+                    for shot, rule in zip(self.shots, rules_shown[i], strict=False)
+                },
+                "critique_seed": self._seed(prompts[i], f"critique {number}")
+                if settings.critique
+                else None,
+                "critique": critiques[i],
+                "revision_seed": seeds[i],
+                "revision": reply.text,
+                "finished": reply.finished,
+                "faults": self._faults(reply, shots[i] + talks[i], before[i], rules[i]),
+            }
+            for i, reply in enumerate(revisions)
+        ]
 
-    def _few_shots(self, prompt: Prompt, number: int) -> Conversation:
+    def _faults(
+        self, reply: Reply, said: Conversation, before: str, rule: RevisionPrinciple
+    ) -> list[str]:
+        """Look for faults of one revision; an echo may be of a request too."""
+        heard = (*said, human(rule.critique), human(rule.revision))
+        return faults(reply.text, heard, before, reply.finished, self.settings.guards)
+
+    def _shot_rules(self, prompt: Prompt, number: int) -> list[RevisionPrinciple]:
+        n = min(self.settings.few_shots, len(self.shots))
+        return draw(self.constitution.revision, n, self.seed, prompt.id, number, "shots")
+
+    def _few_shots(self, rules: list[RevisionPrinciple]) -> Conversation:
         """Return demonstrations as earlier turns, each under a principle of its own."""
-        n = self.settings.few_shots
-        rules = draw(self.constitution.revision, n, self.seed, prompt.id, number, "shots")
         turns: Conversation = ()
-        for shot, rule in zip(self.shots[:n], rules, strict=False):
+        for shot, rule in zip(self.shots, rules, strict=False):
             critique = shot.critique if self.settings.critique else None
             asked = revision_request(shot.prompt.conversation, shot.response, rule, critique)
             turns = (*turns, *asked, assistant(shot.revision))
@@ -162,6 +184,18 @@ class _Reviser:
 
     def _seed(self, prompt: Prompt, what: str) -> int:
         return seed_of(self.seed, "revise", prompt.id, what)
+
+
+def mark_repeats(rows: list[Row], settings: ReviseConfig) -> None:
+    """Add the fault of saying nearly what an earlier row says in the same round."""
+    guards: GuardsConfig = settings.guards
+    if not guards.near_duplicate:
+        return
+    for number in range(settings.rounds):
+        steps: list[Step] = [row["rounds"][number] for row in rows]
+        repeated = near_duplicates([step["revision"] for step in steps])
+        for step, again in zip(steps, repeated, strict=True):
+            step["faults"] += ["near_duplicate"] if again else []
 
 
 def yield_table(rows: list[Row], settings: ReviseConfig) -> list[dict[str, Any]]:

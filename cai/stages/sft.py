@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, HelpfulSource, Revisions, SFTConfig, Start
+from cai.constitution.guards import ends_a_sentence
 from cai.constitution.principles import seed_of
 from cai.data.records import Example
 from cai.data.sources import load_corpus
@@ -74,6 +75,10 @@ def _revisions(settings: SFTConfig, rows: Sequence[Row]) -> Pairs:
     pairs = [
         pair for row in rows for pair in usable_revisions(row, settings.up_to_round, last_only)
     ]
+    if rows and not rows[0]["rounds"]:
+        raise UserError(
+            "revise.rounds=0 makes no revision to train on: use at least 1 for stage=sft and later"
+        )
     if not pairs:
         raise UserError(
             "no revision is left after the guards: look at yield.json of the revise stage, switch "
@@ -109,15 +114,25 @@ def _helpful(
         seeds = [seed_of(config.seed, "sft", asked[i][0].id, asked[i][1]) for i in part]
         replies = sample_replies(model, adapter, talks, seeds, sampling)
         return [
-            {"prompt_id": asked[i][0].id, "sample": asked[i][1], "response": reply.text}
+            {
+                "prompt_id": asked[i][0].id,
+                "sample": asked[i][1],
+                "response": reply.text,
+                "finished": reply.finished,
+            }
             for i, reply in zip(part, replies, strict=True)
         ]
 
     rows = make_rows(out / "helpful.jsonl", len(asked), 32, answer, "helpful answers")
-    texts = [
-        (prompt.conversation, row["response"]) for (prompt, _), row in zip(asked, rows, strict=True)
+    # A reply that was cut off in mid-sentence would teach the model to stop there.
+    whole = [
+        (prompt.conversation, row["response"])
+        for (prompt, _), row in zip(asked, rows, strict=True)
+        if row["response"] and (row["finished"] or ends_a_sentence(row["response"]))
     ]
-    return [pair for pair in texts if pair[1]][:n]
+    if len(whole) < n:
+        log.warning("sft: %d helpful answers of the model are whole, %d wanted", len(whole), n)
+    return whole[:n]
 
 
 def _tree(model: LanguageModel, conversation: Conversation, reply: str) -> Tree:
