@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from cai import sweep
 from cai.composition import CONF, explain, typed
 from cai.errors import UserError
 
@@ -25,33 +26,35 @@ log = logging.getLogger("cai")
 FULL_DISK = {28, 122}
 """Error numbers: no space left on the device, quota exceeded."""
 
-_failed: list[str] = []
-"""What went wrong with jobs of this process; a failed arm of a sweep does not lose the others."""
-
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def launch(cfg: DictConfig) -> None:
-    """Run one job: a single run, or an arm of a sweep."""
+def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
+    """Run one job, a single run or an arm of a sweep; return what a search would optimise."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = typed(cfg)
+        sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
         from cai.run import run
 
-        run(config, Path(HydraConfig.get().runtime.output_dir))
+        run(config, folder)
+        return sweep.objectives(folder)
     except (UserError, OmegaConfBaseException) as error:
-        _failed.append(explain(error))
+        sweep.fail(explain(error))
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
-        _failed.append(
+        sweep.fail(
             f"the disk is full ({error.filename or cfg.outputs}): free some space and run the same "
             "command, which goes on where this one stopped"
         )
+    return None
 
 
 def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
-    given = next((word for word in sys.argv if word.startswith("outputs=")), "outputs=outputs")
+    given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
     outputs = Path(given.partition("=")[2]).resolve()
     blocked = Path(error.filename or "/").resolve()
     if outputs not in (blocked, *blocked.parents):
@@ -71,12 +74,12 @@ def main() -> int:
         sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")
         return 130
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        _failed.append(explain(error))
+        sweep.failures.append(explain(error))
     except OSError as error:
-        _failed.append(_not_writable(error))
-    for sentence in _failed:
+        sweep.failures.append(_not_writable(error))
+    for sentence in sweep.failures:
         sys.stderr.write(f"{sentence}\n")
-    return 1 if _failed else 0
+    return 1 if sweep.failures else 0
 
 
 if __name__ == "__main__":

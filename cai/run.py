@@ -14,7 +14,7 @@ from cai.report import collect, comparison_table, write_report
 
 log = logging.getLogger("cai")
 
-CHATTY = ("lightning.pytorch", "bitsandbytes", "transformers", "peft", "httpx")
+CHATTY = ("lightning.pytorch", "transformers", "peft", "httpx")
 
 
 def run(config: Config, folder: Path) -> None:

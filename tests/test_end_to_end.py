@@ -14,7 +14,7 @@ import pytest
 from cai.config.choices import TrackingMode
 
 STAGES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "evaluate")
-TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu")
+TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
 
 
 def start(outputs, *overrides, **options):
@@ -138,23 +138,27 @@ def test_two_runs_at_once_share_the_work(tmp_path):
     assert any("another run is making it; waiting" in text for text in texts)
 
 
-def bad_row(tmp_path):
+def own_data(tmp_path):
     folder = tmp_path / "own"
     shutil.copytree(Path(__file__).parents[1] / "cai/data/builtin", folder)
-    with (folder / "red_team.jsonl").open("a") as file:
-        file.write('{"id": "x", "kind": \n')
-    lines = len((folder / "red_team.jsonl").read_text().splitlines())
-    return [f"data.folder={folder}"], ["red_team.jsonl", str(lines)]
+    return [f"data.folder={folder}"]
+
+
+def bad_row(tmp_path):
+    arguments = own_data(tmp_path)
+    path = tmp_path / "own/red_team.jsonl"
+    path.write_text(path.read_text() + '{"id": "x", "kind": \n')
+    return arguments, ["red_team.jsonl", str(len(path.read_text().splitlines()))]
 
 
 def empty_set(tmp_path):
-    arguments, _ = bad_row(tmp_path)
+    arguments = own_data(tmp_path)
     (tmp_path / "own/red_team.jsonl").write_text("")
-    return arguments, ["red_team.jsonl"]
+    return arguments, ["own has no red_team records"]
 
 
 def missing_file(tmp_path):
-    arguments, _ = bad_row(tmp_path)
+    arguments = own_data(tmp_path)
     (tmp_path / "own/helpful.jsonl").unlink()
     return arguments, ["helpful.jsonl"]
 
@@ -164,15 +168,13 @@ def missing_folder(tmp_path):
 
 
 def long_prompt(tmp_path):
-    arguments, _ = bad_row(tmp_path)
-    row = {"id": "long", "kind": "x", "messages": [{"role": "user", "content": "long " * 900}]}
-    (tmp_path / "own/red_team.jsonl").write_text(
-        "".join(
-            json.dumps({**row, "id": f"long-{n}"}).replace("long l", f"{n} l") + "\n"
-            for n in range(40)
-        )
-    )
-    return arguments, ["context of 2048"]
+    arguments = own_data(tmp_path)
+    rows = [
+        {"id": f"{n}", "kind": "x", "messages": [{"role": "user", "content": f"{n} " * 5000}]}
+        for n in range(40)
+    ]
+    (tmp_path / "own/red_team.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return arguments, ["model.context is 8192"]
 
 
 def no_tokenizer(tmp_path):

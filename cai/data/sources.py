@@ -54,9 +54,9 @@ def load_corpus(config: DataConfig) -> Corpus:
     for name in ("red_team", "helpful", "helpful_pairs"):
         for side, records in getattr(corpus, name)._asdict().items():
             if not records:
+                where = config.folder or f"data={config.source.value}"
                 raise UserError(
-                    f"data={config.source.value} has no {name} records in its {side} split: give "
-                    "more data"
+                    f"{where} has no {name} records in its {side} split: give more data"
                 )
     return corpus
 

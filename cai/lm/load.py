@@ -108,12 +108,13 @@ class LanguageModel:
         """
         state = load_file(folder / ADAPTER_FILE)
         lora = {key: value for key, value in state.items() if "lora_" in key}
-        outcome = set_peft_model_state_dict(self._peft, lora, adapter_name=name)
-        if outcome.unexpected_keys or len(lora) != len(self.adapter_state(name)):
+        shapes = {key: value.shape for key, value in lora.items()}
+        if shapes != {key: value.shape for key, value in self.adapter_state(name).items()}:
             raise UserError(
                 f"a saved adapter does not fit model={self.config.name}: it was made for another "
                 "model or another model.lora_rank"
             )
+        set_peft_model_state_dict(self._peft, lora, adapter_name=name)
 
     def adapter_state(self, name: str) -> dict[str, torch.Tensor]:
         """Return an adapter's weights under the names that peft saves them by."""
@@ -209,20 +210,24 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     Raises:
         UserError: If they can't be had, with what to do about it.
     """
-    set_threads(hardware)
+    set_threads(hardware, config.source)
     if config.source is ModelSource.tiny:
+        if config.quantization is not Quantization.none:
+            raise UserError("model.quantization needs saved weights: model=tiny has none")
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
         base: PreTrainedModel = tiny_model(config.context)
         cast(nn.Module, base).to(_DTYPES[config.dtype])
     else:
-        tokenizer, base = _load_pretrained(config)
+        tokenizer, base = _load_pretrained(config, torch_device(hardware))
     if config.quantization is Quantization.none:
         base = base.to(torch_device(hardware))  # type: ignore[arg-type]
     base.eval()
     return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
 
 
-def _load_pretrained(config: ModelConfig) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+def _load_pretrained(
+    config: ModelConfig, device: torch.device
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     embedded = config.source is ModelSource.embedded
     where = str(embedded_model()) if embedded else config.path
     if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
@@ -245,12 +250,28 @@ def _load_pretrained(config: ModelConfig) -> tuple[PreTrainedTokenizerBase, PreT
             use_safetensors=True,
             dtype=_DTYPES[config.dtype],
             quantization_config=_quantization(config),
+            device_map={"": device} if config.quantization is not Quantization.none else None,
         )
     except (OSError, ValueError) as error:
         raise UserError(
             f"model.path={where!r} could not be loaded: {_first_line(error)}"
         ) from error
+    if config.quantization is Quantization.nf4:
+        _keep_differentiable(model)
     return tokenizer, model
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Stop bitsandbytes from repacking weights when a processor first reads without gradients.
+
+    Its kernel for the repacked form has no backward pass, and later training would silently lose
+    the gradients that flow through it (bitsandbytes 0.50).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
@@ -282,12 +303,12 @@ def torch_device(hardware: HardwareConfig) -> torch.device:
     return torch.device("cuda" if cuda and hardware.accelerator is not Accelerator.cpu else "cpu")
 
 
-def set_threads(hardware: HardwareConfig) -> None:
-    """Use as many threads as asked for; 0 leaves the choice to torch.
+def set_threads(hardware: HardwareConfig, source: ModelSource) -> None:
+    """Use as many threads as asked for; 0 leaves the choice to torch, and one is enough for tiny.
 
     Denormal numbers become 0: the gradients of a vocabulary are full of them once a text is known
     well, and a processor is ten times slower on them.
     """
     torch.set_flush_denormal(True)
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    if threads := hardware.threads or int(source is ModelSource.tiny):
+        torch.set_num_threads(threads)
