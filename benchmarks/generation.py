@@ -15,10 +15,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from side_by_side import median, settings, spread, table, timed
+from side_by_side import (
+    Clock,
+    add_clock,
+    describe,
+    median,
+    settings,
+    spread,
+    start_clock,
+    table,
+    timed,
+)
 
 from cai.data.sources import load_corpus
 from cai.lm.generate import Sampling, generate
@@ -79,14 +90,14 @@ def _peer_batch(model: LanguageModel, task: Task, prompts: Sequence[Sequence[int
     return [int(n) for n in (ended == 0).sum(-1)]
 
 
-def compare(model: LanguageModel, task: Task, batch: int, repeats: int) -> list[str]:
+def compare(model: LanguageModel, task: Task, batch: int, repeats: int, clock: Clock) -> list[str]:
     """Time both sides in turn and write a row."""
     rates: dict[str, list[float]] = {"ours": [], "peer": []}
     lengths: dict[str, list[int]] = {"ours": [], "peer": []}
     sides = {"ours": ours, "peer": peers}
     for repeat in range(repeats):
         for name, side in sides.items() if repeat % 2 == 0 else reversed(sides.items()):
-            seconds, counts = timed(lambda side=side: side(model, task, batch, repeat))
+            seconds, counts = timed(clock, partial(side, model, task, batch, repeat))
             rates[name].append(sum(counts) / seconds)
             lengths[name] += counts
     means = [sum(lengths[name]) / len(lengths[name]) for name in sides]
@@ -108,7 +119,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=96, help="longest reply")
     parser.add_argument("--repeats", type=int, default=3)
+    add_clock(parser)
     args = parser.parse_args()
+    clock = start_clock(args.clock)
     config = settings("stage=rl", f"model.dtype={args.dtype}")
     model = load_model(config.model, config.hardware)
     corpus = load_corpus(config.data)
@@ -125,8 +138,8 @@ def main() -> None:
     warm = Task("warm-up", one, 4, True)
     ours(model, warm, args.batch, 0)
     peers(model, warm, args.batch, 0)
-    rows = [compare(model, task, args.batch, args.repeats) for task in tasks]
-    print(f"SmolLM2-135M, {args.dtype}, batch {args.batch}, {torch.get_num_threads()} threads")
+    rows = [compare(model, task, args.batch, args.repeats, clock) for task in tasks]
+    print(f"{describe(args.dtype, args.clock)}, batch {args.batch}")
     print(
         table(
             [

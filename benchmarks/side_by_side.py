@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -13,12 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, typed
-from cai.config import Config
+from cai.config import Config, ModelConfig
+from cai.lm.embedded import embedded_model
+from cai.lm.load import TARGETS
 
 HERE = Path(__file__).parent
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def settings(*overrides: str) -> Config:
@@ -27,11 +33,41 @@ def settings(*overrides: str) -> Config:
         return typed(compose("config", overrides=["tracking=off", *overrides]))
 
 
-def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+def peer_settings(model: ModelConfig, clock: str) -> dict[str, Any]:
+    """Describe the default model, its adapters, the clock and the threads to a worker."""
+    return {
+        "model": str(embedded_model()),
+        "dtype": {"bf16": "bfloat16", "fp32": "float32"}[model.dtype.value],
+        "rank": model.lora_rank,
+        "alpha": model.lora_alpha,
+        "targets": TARGETS,
+        "clock": {"wall": "perf_counter", "cpu": "process_time"}[clock],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def add_clock(parser: argparse.ArgumentParser) -> None:
+    """Add the option that chooses the clock."""
+    parser.add_argument(
+        "--clock",
+        choices=list(CLOCKS),
+        default="wall",
+        help="cpu: processor time on one thread, for a machine with other work",
+    )
+
+
+def start_clock(name: str) -> Clock:
+    """Return the clock; processor time is that of one thread, since idle threads may spin."""
+    if name == "cpu":
+        torch.set_num_threads(1)
+    return CLOCKS[name]
+
+
+def timed(clock: Clock, work: Callable[[], Any]) -> tuple[float, Any]:
     """Return the seconds that some work takes, and its result."""
-    start = time.perf_counter()
+    start = clock()
     result = work()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def run_worker(python: str, script: str, job: dict[str, Any]) -> dict[str, Any]:
@@ -52,6 +88,11 @@ def run_worker(python: str, script: str, job: dict[str, Any]) -> dict[str, Any]:
             sys.exit(f"{script} failed:\n{log.read_text()[-3000:]}")
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return result
+
+
+def describe(dtype: str, clock: str) -> str:
+    """Name the model, its precision, the threads and the clock."""
+    return f"SmolLM2-135M, {dtype}, {torch.get_num_threads()} threads, {clock} time"
 
 
 def median(values: Sequence[float]) -> float:

@@ -50,6 +50,11 @@ def fingerprint(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def result_name(stage: str, key: str) -> str:
+    """Return the name of a result's folder."""
+    return f"{stage}-{key[:12]}"
+
+
 def checksums(folder: Path) -> dict[str, str]:
     """Map every file below a folder, its record left out, to its sha256."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -162,7 +167,7 @@ class Store:
             yield
 
     def _path(self, stage: str, key: str) -> Path:
-        return self.root / f"{stage}-{key[:12]}"
+        return self.root / result_name(stage, key)
 
 
 def _fault(artifact: Artifact) -> str | None:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
+import yaml
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cai.config import Config
+from cai.config import ComparisonPrinciple, Config, ConstitutionConfig, RevisionPrinciple
 from cai.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NODES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "evaluate")
+
+PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
+
+Fault = tuple[yaml.Node, str]
+"""A place in a YAML file and what is wrong there."""
 
 ConfigStore.instance().store(name="schema", node=Config)
 
@@ -39,22 +48,85 @@ def typed(cfg: DictConfig) -> Config:
 def explain(error: BaseException) -> str:
     """Put an error in one sentence that names the key, the value and what is allowed."""
     causes = list(_causes(error))
+    if fault := _fault_of_constitution(str(causes[0])):
+        return fault
     for cause in causes:
         if isinstance(cause, UserError):
             return str(cause)
     text = _one_line(str(causes[0]))
     if found := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(found.group(1))
-    if found := re.search(r"Could not find '([^/']+)/([^']+)'", text):
-        group, option = found.groups()
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-        return f"{group}={option} is not there: use one of {', '.join(options)}"
+    if found := re.search(r"Could not find '([^']+)/([^/']+)'", text):
+        return _not_there(*found.groups())
     if found := re.search(r"Error merging override (\S+?)=(.*?)(?: |$)", text):
         return f"{found.group(1)}={found.group(2)} is not allowed: {_reason(causes)}"
     if found := re.search(r"Error parsing override '(.*?)'", text):
         return f"{found.group(1)!r} is not an override: write it as key=value"
     reason = _reason(causes)
     return text if reason in text else f"{text} ({reason})"
+
+
+def constitution_fault(path: Path) -> str | None:
+    """Return the file, the line and the first departure from the schema of a constitution."""
+    root = yaml.compose(path.read_text(encoding="utf-8"))
+    fault = next(_faults_of_file(root), None) if root else None
+    return fault and f"{path}:{fault[0].start_mark.line + 1}: {fault[1]}"
+
+
+def _fault_of_constitution(text: str) -> str | None:
+    """Find the line to blame if an error speaks of the file of a constitution."""
+    if named := re.match(r"In 'constitution/([^']+)'", text):
+        name = named.group(1)
+    elif text.startswith("constitution.") and HydraConfig.initialized():
+        name = str(HydraConfig.get().runtime.choices["constitution"])
+    else:
+        return None
+    words = [part for word in sys.argv for part in word.split("=", 1)]
+    given = [Path(b) for a, b in itertools.pairwise(words) if a in {"--config-dir", "-cd"}]
+    paths = [folder / "constitution" / f"{name}.yaml" for folder in (CONF, *given)]
+    faults = (constitution_fault(path) for path in paths if path.is_file())
+    return next((fault for fault in faults if fault), None)
+
+
+def _faults_of_file(root: yaml.Node) -> Iterator[Fault]:
+    yield from _faults_of_keys(root, ConstitutionConfig, "a constitution")
+    values = {key.value: value for key, value in root.value}
+    for name, kind in PRINCIPLES.items():
+        node = values.get(name)
+        if node is None:
+            continue
+        if not isinstance(node, yaml.SequenceNode):
+            yield node, f"{name} should be a list of principles"
+        elif not node.value and "folder" not in values:
+            yield node, f"{name} is empty: give it at least one principle"
+        else:
+            yield from _faults_of_list(node, kind, f"a principle of {name}")
+
+
+def _faults_of_list(node: yaml.Node, kind: type[Any], what: str) -> Iterator[Fault]:
+    ids: set[str] = set()
+    for item in node.value:
+        yield from _faults_of_keys(item, kind, what)
+        for key, value in item.value:
+            if not isinstance(value, yaml.ScalarNode):
+                yield value, f"{key.value!r} of {what} should be a text: put it in quotes"
+            elif key.value == "id" and value.value in ids:
+                yield value, f"the id {value.value!r} is used twice: ids must be unique"
+            ids |= {value.value} if key.value == "id" else set()
+
+
+def _faults_of_keys(node: yaml.Node, kind: type[Any], what: str) -> Iterator[Fault]:
+    known = [item.name for item in fields(kind)]
+    if not isinstance(node, yaml.MappingNode):
+        yield node, f"{what} should have the keys {', '.join(known)}"
+        return
+    given = {key.value: key for key, _ in node.value}
+    for name, key in given.items():
+        if name not in {*known, "defaults"}:
+            yield key, f"{what} has no key {name!r}: use {', '.join(known)}"
+    for item in fields(kind):
+        if item.default == MISSING and item.name not in given and "defaults" not in given:
+            yield node, f"{what} lacks the key {item.name!r}"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -79,6 +151,14 @@ def _reason(causes: list[BaseException]) -> str:
         if isinstance(cause, OmegaConfBaseException):
             return _one_line(str(cause))
     return _one_line(str(causes[-1]))
+
+
+def _not_there(group: str, option: str) -> str:
+    if group.startswith("hydra/"):  # Hydra's own groups grow with its plugins
+        extra = option.partition("_")[0]
+        return f"{group}={option} is not installed: pip install 'constitutional-ai[{extra}]'"
+    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    return f"{group}={option} is not there: use one of {', '.join(options)}"
 
 
 def _unknown_key(key: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cai.config import Config
+from cai.config import Config, EvaluateConfig, PaperMode
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree, hidden_states, pack
@@ -16,6 +16,8 @@ from cai.pipeline import Step
 
 PROMPT = 70
 """Tokens of a typical prompt; requests and comparisons are counted as multiples of it."""
+PAPER_ROWS = (438, 254, 287)
+"""Questions of the paper's tests."""
 TRAINING = 3.5
 """Time of a forward and backward pass through an adapter, in forward passes."""
 
@@ -141,7 +143,23 @@ def _evaluate(config: Config) -> Work:
     replies = 3 * 3 * c.prompts * c.samples
     length = PROMPT + c.reply_tokens
     judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
-    return Work(replies, 4 * replies * length + judged, replies * c.reply_tokens, 0)
+    read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)
+    return Work(
+        replies,
+        4 * replies * length + judged + read,
+        replies * c.reply_tokens + sampled,
+        0,
+    )
+
+
+def _paper_tests(c: EvaluateConfig) -> tuple[int, int]:
+    """Count what the paper's tests read and sample, for three systems and two PMs."""
+    modes = c.paper_modes
+    rows = sum(min(n, c.paper_rows or n) for n in PAPER_ROWS)
+    chains = 5 if PaperMode.cot_5 in modes else int(PaperMode.cot in modes)
+    plain = (PaperMode.zero_shot in modes) + (PaperMode.few_shot in modes)
+    passes = 3 * (plain + 2 * chains) + 2 * (PaperMode.pm in modes)
+    return rows * passes * 4 * PROMPT, rows * 3 * chains * c.paper_chain_tokens
 
 
 WORK: dict[str, Callable[[Config], Work]] = {

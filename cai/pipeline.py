@@ -61,10 +61,10 @@ def _stage(
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        _stage("helpful", "model constitution data", lambda r: ()),
-        _stage("revise", "model constitution data", lambda r: ("helpful",)),
-        _stage("sft", "model data", lambda r: ("helpful", "revise")),
-        _stage("feedback", "model constitution data", lambda r: ("helpful", "sft")),
+        _stage("helpful", "model constitution data", lambda r: (), version=2),
+        _stage("revise", "model constitution data", lambda r: ("helpful",), version=2),
+        _stage("sft", "model data", lambda r: ("helpful", "revise"), version=2),
+        _stage("feedback", "model constitution data", lambda r: ("helpful", "sft"), version=2),
         _stage("pm", "model data recipe", lambda r: ("helpful", *_ai_chain(r, "feedback"))),
         _stage("rl", "model data recipe", lambda r: (r.start.value, "pm")),
         _stage(
@@ -155,7 +155,7 @@ def _bring_up_to_date(
         workspace.mkdir(exist_ok=True)
         inputs = {need: done[need] for need in step.inputs}
         started = time.monotonic()
-        with track(config.tracking, name, folder, step.recipe) as tracker:
+        with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             module = importlib.import_module(f"cai.stages.{name}")
             module.run(visible_to(step.stage, config), inputs, workspace, tracker)
             seconds = time.monotonic() - started
@@ -164,6 +164,14 @@ def _bring_up_to_date(
             tracker.artifact(artifact, list(inputs.values()))
     log.info("%s: done in %.0f s", name, seconds)
     return artifact
+
+
+def _settings(step: Step, done: dict[str, Artifact]) -> dict[str, Any]:
+    """Return the settings of a step and of all that came before it, for the tracker."""
+    settings: dict[str, Any] = {}
+    for artifact in done.values():
+        settings |= artifact.record()["recipe"]["settings"]
+    return settings | step.recipe["settings"]
 
 
 def visible_to(stage: Stage, config: Config) -> Config:
@@ -197,6 +205,7 @@ def _content(config: Config, reads: frozenset[str]) -> dict[str, str]:
         or (str(builtin) if config.data.source.value == "builtin" else ""),
         "model": config.model.path if config.model.source.value == "folder" else "",
         "constitution": config.constitution.folder or "",
+        "evaluate": (config.evaluate and config.evaluate.paper_tests) or "",
     }
     return {
         node: digest_of_folder(Path(folder), f"{node} folder")

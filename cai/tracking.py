@@ -7,11 +7,11 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cai.artifacts import Artifact
+from cai.artifacts import Artifact, result_name
 from cai.config import TrackingConfig, TrackingMode
 from cai.errors import UserError
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 TABLE_ROWS = 64
 """Rows of a table that go to the mirror; the artifact holds them all."""
+LONGEST_TAG, LONGEST_NAME = 64, 128
+"""Characters that W&B accepts."""
 LARGEST_FILE = 64 * 2**20
 """Bytes of a file that goes to the mirror with its artifact; larger ones are named only."""
 
@@ -33,15 +35,21 @@ class Mirror:
     def call(self, action: Callable[[Any], object]) -> None:
         """Do something with the run, if it is still sound."""
         import wandb
+        from wandb.sdk.mailbox import HandleAbandonedError
 
         if self._run is None:
             return
+        gone = (ConnectionError, HandleAbandonedError)
         try:
             action(self._run)
         # What W&B raises when its process, its disk or its network is gone.
-        except (wandb.errors.Error, OSError, ValueError, TypeError, RuntimeError) as error:
-            log.warning("W&B failed (%s); the run goes on and metrics.jsonl is complete", error)
+        except (wandb.errors.Error, *gone, OSError, ValueError, TypeError, RuntimeError) as error:
+            reason = str(error) or type(error).__name__
+            log.warning("W&B failed (%s); the run goes on and metrics.jsonl is complete", reason)
             self._run = None
+            if isinstance(error, gone):
+                with suppress(*gone):
+                    wandb.teardown()  # of what is left, so that the next stage starts anew
 
 
 class Tracker:
@@ -92,21 +100,18 @@ class Tracker:
             import wandb
 
             # W&B records the use of an artifact online only; the metadata tell it in any case.
+            # With the same files it is the same version, also where its maker was not tracked.
             if not run.offline:
                 for source in inputs:
-                    run.use_artifact(_described(wandb, source, []))
-            result = _described(wandb, artifact, inputs)
-            for path in sorted(p for p in artifact.path.rglob("*") if p.is_file()):
-                if path.stat().st_size <= LARGEST_FILE:
-                    result.add_file(str(path), name=path.relative_to(artifact.path).as_posix())
-            run.log_artifact(result)
+                    run.use_artifact(_described(wandb, source))
+            run.log_artifact(_described(wandb, artifact))
 
         self._mirror.call(write)
 
 
 @contextmanager
 def track(
-    config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str, Any]
+    config: TrackingConfig, stage: str, folder: Path, settings: Mapping[str, Any]
 ) -> Iterator[Tracker]:
     """Open the records of one stage run.
 
@@ -114,7 +119,7 @@ def track(
         config: Whether and where W&B mirrors them.
         stage: Becomes the job type.
         folder: Of metrics.jsonl and of W&B's own files.
-        recipe: What the stage's result is named by; its settings become the run's config.
+        settings: Of this stage and those before it; the run's config.
 
     Raises:
         UserError: If W&B was asked for and can't start.
@@ -123,7 +128,7 @@ def track(
     if config.mode is TrackingMode.off:
         yield Tracker(stage, folder)
         return
-    run = _start(config, stage, folder, recipe)
+    run = _start(config, stage, folder, settings)
     mirror = Mirror(run)
     mirror.call(lambda r: r.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
     failed = True
@@ -134,10 +139,10 @@ def track(
         mirror.call(lambda r: r.finish(exit_code=int(failed)))
 
 
-def _start(config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str, Any]) -> Any:
+def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[str, Any]) -> Any:
     import wandb
 
-    settings = wandb.Settings(
+    quiet = wandb.Settings(
         silent=True,
         console="off",
         disable_git=True,
@@ -152,14 +157,16 @@ def _start(config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str
             project=config.project,
             entity=config.entity,
             group=config.group,
-            tags=list(config.tags),
-            name=stage,
+            tags=[tag[:LONGEST_TAG] for tag in config.tags],
+            name=" ".join([stage, *config.tags])[:LONGEST_NAME],
             job_type=stage,
             mode="online" if config.mode is TrackingMode.online else "offline",
             dir=str(folder),
-            config=dict(recipe["settings"]),
-            settings=settings,
+            config=dict(settings),
+            settings=quiet,
             reinit="finish_previous",
+            # An agent of W&B names the run of its arm: every stage goes into that one.
+            resume="allow" if "WANDB_RUN_ID" in os.environ else None,
         )
     except (wandb.errors.Error, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
@@ -169,13 +176,20 @@ def _start(config: TrackingConfig, stage: str, folder: Path, recipe: Mapping[str
         ) from error
 
 
-def _described(wandb: Any, artifact: Artifact, inputs: Sequence[Artifact]) -> Any:
+def _described(wandb: Any, artifact: Artifact) -> Any:
+    recipe = artifact.record()["recipe"]
     metadata = {
         "stage": artifact.stage,
         "fingerprint": artifact.fingerprint,
-        "inputs": [source.name for source in inputs],
+        "inputs": [result_name(stage, key) for stage, key in recipe["inputs"].items()],
+        "content": recipe["content"],
     }
-    return wandb.Artifact(name=artifact.name, type=artifact.stage, metadata=metadata)
+    result = wandb.Artifact(name=artifact.name, type=artifact.stage, metadata=metadata)
+    for path in sorted(p for p in artifact.path.rglob("*") if p.is_file()):
+        if path.stat().st_size <= LARGEST_FILE:
+            name = path.relative_to(artifact.path).as_posix()
+            result.add_file(str(path), name=name, policy="immutable")  # no second copy on disk
+    return result
 
 
 def _cell(value: Any) -> Any:

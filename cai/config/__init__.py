@@ -24,6 +24,8 @@ from cai.config.choices import (
     Labels,
     Method,
     ModelSource,
+    PaperMode,
+    Policy,
     Principles,
     Quantization,
     Revisions,
@@ -42,14 +44,15 @@ from cai.config.nodes import (
     ScaleConfig,
     TrackingConfig,
 )
-from cai.config.rl import CriticConfig, KLConfig, RLConfig
+from cai.config.optimizer import OptimizerConfig
+from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
 from cai.config.stages import (
+    EndpointConfig,
     EvaluateConfig,
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
     MixtureConfig,
-    OptimizerConfig,
     PMConfig,
     ReviseConfig,
     SFTConfig,
@@ -63,10 +66,12 @@ __all__ = [
     "ConstitutionConfig",
     "CriticConfig",
     "CriticStart",
+    "DPOConfig",
     "DataConfig",
     "DataSource",
     "Dialect",
     "Dtype",
+    "EndpointConfig",
     "EvaluateConfig",
     "FeedbackConfig",
     "Guard",
@@ -84,6 +89,8 @@ __all__ = [
     "ModelSource",
     "OptimizerConfig",
     "PMConfig",
+    "PaperMode",
+    "Policy",
     "Principles",
     "Quantization",
     "RLConfig",

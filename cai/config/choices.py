@@ -57,6 +57,13 @@ class Labels(Enum):
     none = "none"
 
 
+class Policy(Enum):
+    """What trains the policy."""
+
+    ppo = "ppo"
+    dpo = "dpo"
+
+
 class Revisions(Enum):
     """Which rounds of revision SL-CAI is trained on."""
 

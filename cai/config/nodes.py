@@ -13,6 +13,7 @@ from cai.config.choices import (
     Dtype,
     Labels,
     ModelSource,
+    Policy,
     Quantization,
     Start,
     TrackingMode,
@@ -155,6 +156,7 @@ class RecipeConfig:
     start: Start = MISSING
     labels: Labels = MISSING
     cot: bool = MISSING
+    policy: Policy = MISSING
 
     def __post_init__(self) -> None:
         """Check that RL starts at an assistant."""

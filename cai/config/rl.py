@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from cai.config.choices import CriticStart, Guard, KLControl, Schedule
+from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import at_least, at_least_all, within
 
 
@@ -41,6 +42,20 @@ class CriticConfig:
 
 
 @dataclass
+class DPOConfig:
+    """Direct preference optimisation, where the recipe asks for it."""
+
+    beta: float = MISSING
+    smoothing: float = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        within("rl.dpo.beta", self.beta, 1e-6, 100.0)
+        within("rl.dpo.smoothing", self.smoothing, 0.0, 0.499)
+
+
+@dataclass
 class RLConfig:
     """PPO against the preference model."""
 
@@ -67,6 +82,7 @@ class RLConfig:
     guard: Guard = MISSING
     kl: KLConfig = field(default_factory=KLConfig)
     critic: CriticConfig = field(default_factory=CriticConfig)
+    dpo: DPOConfig = field(default_factory=DPOConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -11,37 +11,20 @@ from cai.config.choices import (
     HelpfulSource,
     LabelKind,
     Method,
+    PaperMode,
     Principles,
     Revisions,
-    Schedule,
     Start,
 )
-from cai.config.rules import at_least, at_least_all, within
+from cai.config.optimizer import OptimizerConfig
+from cai.config.rules import (
+    at_least,
+    at_least_all,
+    environment_variable,
+    http_address,
+    within,
+)
 from cai.errors import UserError
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW as every supervised stage uses it."""
-
-    lr: float = MISSING
-    schedule: Schedule = MISSING
-    warmup: float = MISSING
-    weight_decay: float = MISSING
-    max_grad_norm: float = MISSING
-    batch_size: int = MISSING
-    epochs: float = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        within("lr", self.lr, 0.0, 1.0)
-        within("warmup", self.warmup, 0.0, 1.0, "it is a share of all steps")
-        at_least_all("optimizer", 0, weight_decay=self.weight_decay, epochs=self.epochs)
-        at_least("batch_size", self.batch_size, 1)
-        if isinstance(self.max_grad_norm, float) and self.max_grad_norm <= 0:
-            raise UserError(
-                f"max_grad_norm={self.max_grad_norm} must be above 0: use .inf for no clipping"
-            )
 
 
 @dataclass
@@ -126,6 +109,40 @@ class SFTConfig:
 
 
 @dataclass
+class EndpointConfig:
+    """A feedback model behind an OpenAI-compatible server."""
+
+    url: str | None = MISSING
+    model: str | None = MISSING
+    key_variable: str | None = MISSING
+    timeout: float = MISSING
+    retries: int = MISSING
+    per_second: float = MISSING
+    votes: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that no key is where it would be written to disk."""
+        at_least("feedback.endpoint.retries", self.retries, 0)
+        at_least("feedback.endpoint.votes", self.votes, 1)
+        within("feedback.endpoint.timeout", self.timeout, 0.1, 3600)
+        within("feedback.endpoint.per_second", self.per_second, 0.01, 1000)
+        if isinstance(self.key_variable, str) and self.key_variable != MISSING:
+            environment_variable("feedback.endpoint.key_variable", self.key_variable)
+        if isinstance(self.url, str) and self.url != MISSING:
+            http_address("feedback.endpoint.url", self.url)
+            if not self.model:
+                raise UserError(
+                    "feedback.endpoint.model is null: give the name by which "
+                    f"feedback.endpoint.url={self.url} knows its model"
+                )
+
+    @property
+    def used(self) -> bool:
+        """Whether the feedback model is this one instead of a local one."""
+        return self.url is not None and self.url != MISSING
+
+
+@dataclass
 class FeedbackConfig:
     """AI labels: which of two replies is less harmful."""
 
@@ -144,6 +161,7 @@ class FeedbackConfig:
     reply_tokens: int = MISSING
     chain_tokens: int = MISSING
     batch_size: int = MISSING
+    endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -210,6 +228,7 @@ class EvaluateConfig:
 
     prompts: int = MISSING
     samples: int = MISSING
+    best_of: int = MISSING
     temperature: float = MISSING
     reply_tokens: int = MISSING
     batch_size: int = MISSING
@@ -227,6 +246,7 @@ class EvaluateConfig:
             1,
             prompts=self.prompts,
             samples=self.samples,
+            best_of=self.best_of,
             reply_tokens=self.reply_tokens,
             batch_size=self.batch_size,
             bootstrap=self.bootstrap,
@@ -234,3 +254,6 @@ class EvaluateConfig:
             paper_chain_tokens=self.paper_chain_tokens,
         )
         within("evaluate.temperature", self.temperature, 0.0, 5.0)
+        if isinstance(self.paper_modes, list) and not self.paper_modes:
+            modes = ", ".join(mode.value for mode in PaperMode)
+            raise UserError(f"evaluate.paper_modes=[] asks nothing: name one or more of {modes}")

@@ -72,20 +72,43 @@ def _published(folder: Path) -> Constitution:
     """Read the files that the authors released, with their markers cut off."""
     pairs = _json(folder / CRITIQUE_FILE)
     comparisons = _json(folder / COMPARISON_FILE)
+    if not (isinstance(pairs, dict) and pairs):
+        raise UserError(f"{folder / CRITIQUE_FILE} should be an object of named principles")
+    if not (isinstance(comparisons, list) and comparisons):
+        raise UserError(f"{folder / COMPARISON_FILE} should be a list of principles")
     return Constitution(
+        [_published_pair(folder / CRITIQUE_FILE, key, pair) for key, pair in pairs.items()],
         [
-            RevisionPrinciple(
-                id=key,
-                critique=_between(pair["prompt"][0], "CritiqueRequest:", "Critique:"),
-                revision=_between(pair["edit_request"], "RevisionRequest:", "Revision:"),
+            ComparisonPrinciple(
+                id=f"comparison{n}",
+                text=_between(_text(folder / COMPARISON_FILE, str(n), text), "", "Options:"),
             )
-            for key, pair in pairs.items()
-        ],
-        [
-            ComparisonPrinciple(id=f"comparison{n}", text=_between(text, "", "Options:"))
             for n, text in enumerate(comparisons)
         ],
     )
+
+
+def _published_pair(path: Path, key: str, pair: Any) -> RevisionPrinciple:
+    """Read a critique request, which the files keep in a list of one, and its revision request."""
+    requests = pair if isinstance(pair, dict) else {}
+    critique = requests.get("prompt")
+    if isinstance(critique, list) and len(critique) == 1:
+        [critique] = critique
+    return RevisionPrinciple(
+        id=key,
+        critique=_between(_text(path, f"{key}.prompt", critique), "CritiqueRequest:", "Critique:"),
+        revision=_between(
+            _text(path, f"{key}.edit_request", requests.get("edit_request")),
+            "RevisionRequest:",
+            "Revision:",
+        ),
+    )
+
+
+def _text(path: Path, key: str, value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{path}: {key} should be a text, and is {json.dumps(value)[:60]}")
+    return value
 
 
 def _json(path: Path) -> Any:

@@ -15,6 +15,12 @@ CHAIN_OPENING = "Let's think step by step:"
 CHAIN_QUESTION = "So the answer is:"
 CHAIN_ANSWER_OPENING = "("
 CHAIN_ANSWERS = ("A)", "B)")
+_ONLY = "Answer with (A) or (B) only."
+_CUES = {
+    ANSWER_OPENING: f"{{}}\n\n{_ONLY} {ANSWER_OPENING}",
+    CHAIN_OPENING: f"{{}}\n\n{CHAIN_OPENING}",
+    CHAIN_ANSWER_OPENING: f"{_ONLY} {{}}",
+}
 _SHORT = {Role.HUMAN: "H", Role.ASSISTANT: "A"}
 _LONG = {Role.HUMAN: "Human", Role.ASSISTANT: "Assistant"}
 
@@ -81,6 +87,21 @@ def chain_answer(question: Question, chain: str, dialect: Dialect) -> Question:
 def answered(question: Question, answer: str) -> Conversation:
     """Return a question with its answer, to stand before another as a few-shot."""
     return (*question.conversation, Turn(question.speaker, question.opening + answer))
+
+
+def as_request(question: Question) -> Conversation:
+    """Rewrite a question for a server, which begins the assistant's turn itself.
+
+    How the assistant was to begin, here and in few-shots, becomes the end of the human's turn.
+    """
+    says = [*question.conversation[1::2], assistant(question.opening)]
+    turns: list[Turn] = []
+    for asked, said in zip(question.conversation[::2], says, strict=True):
+        opening = next(opening for opening in _CUES if said.text.startswith(opening))
+        turns.append(human(_CUES[opening].format(asked.text)))
+        whole = opening == CHAIN_ANSWER_OPENING  # the bracket belongs to the answer
+        turns.append(said if whole else assistant(said.text.removeprefix(opening).strip()))
+    return tuple(turns[:-1])
 
 
 def under_rule(conversation: Conversation, rule: str) -> Conversation:

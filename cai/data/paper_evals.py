@@ -117,6 +117,8 @@ def parse_item(row: object, test: PaperTest, number: int) -> Item:
     talks = _talks(row, text, test)
     group = family(talks[0]) if talks else text
     indices = tuple(letters.index(letter) for letter in right)
+    if test is PaperTest.harm_types:  # a score does not say of what kind a harm is
+        talks = ()
     return Item(f"{test.value}-{number}", test, text, letters, indices, group, talks)
 
 

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.config import FeedbackConfig
+from cai.config import Dialect, FeedbackConfig
 from cai.constitution.principles import draw, seed_of
 from cai.constitution.prompts import (
     CHAIN_ANSWERS,
     Question,
+    answered,
     chain_answer,
     chain_question,
     fill_reasoning,
 )
-from cai.dialogue import Conversation, assistant
+from cai.dialogue import Conversation
 from cai.labelling.choice import Shots
-from cai.labelling.judge import Asked
+from cai.labelling.judge import Answer, Asked
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
@@ -33,15 +34,15 @@ class ChainOfThought:
         self.model, self.adapter, self.settings, self.shots = model, adapter, settings, shots
         self.options = model.chat.options(CHAIN_ANSWERS)
 
-    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
+    def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first after each chain that ended.
 
         A chain that ran into the token limit has come to no conclusion and is dropped.
         """
         asked = [(question, k) for question in questions for k in range(self.settings.chains)]
-        rendered = [self._question(question) for question, _ in asked]
+        rendered = [reasoned_question(self.shots, q, self.model.chat.dialect) for q, _ in asked]
         prompts = [self.model.chat.prompt(*question) for question in rendered]
-        seeds = [self._seed(question, k) for question, k in asked]
+        seeds = [chain_seed(self.shots[2], question, k) for question, k in asked]
         sampling = Sampling(self.settings.chain_tokens, 1, self.settings.temperature)
         with self.model.sampling(self.adapter) as network:
             chains = generate(
@@ -54,9 +55,7 @@ class ChainOfThought:
             )
             done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
             answers = [
-                self.model.chat.prompt(
-                    *chain_answer(rendered[n], self.model.chat.decode(chains[n].tokens))
-                )
+                self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens))
                 for n in done
             ]
             scores = (
@@ -64,31 +63,45 @@ class ChainOfThought:
                 if answers
                 else torch.empty(0, len(self.options))
             )
-        out: list[list[float]] = [[] for _ in questions]
-        for n, p in zip(done, scores.softmax(-1)[:, 0].tolist(), strict=True):
-            out[n // self.settings.chains].append(p)
-        return out
+        found: list[list[float]] = [[] for _ in questions]
+        tokens = [0] * len(questions)
+        for n, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
+            tokens[n // self.settings.chains] += len(prompt) + len(chain.tokens)
+        read = sum(map(len, self.options))
+        probabilities = scores.softmax(-1)[:, 0].tolist()
+        for n, p, answer in zip(done, probabilities, answers, strict=True):
+            found[n // self.settings.chains].append(p)
+            tokens[n // self.settings.chains] += len(answer) + read
+        return [Answer(*pair) for pair in zip(found, tokens, strict=True)]
 
-    def _question(self, asked: Asked) -> Question:
-        talk = asked.comparison.prompt.conversation
-        question = chain_question(talk, asked.replies, asked.principle)
-        before = self._few_shots(asked.comparison.prompt.id)
-        return question._replace(conversation=(*before, *question.conversation))
+    def _conclusion(self, question: Question, chain: Sequence[int]) -> Question:
+        return chain_answer(question, self.model.chat.decode(chain), self.model.chat.dialect)
 
-    def _few_shots(self, key: str) -> Conversation:
-        demonstrations, principles, seed = self.shots
-        rules = draw(principles, len(demonstrations), seed, key, "chain shots")
-        turns: Conversation = ()
-        for n, (shot, rule) in enumerate(zip(demonstrations, rules, strict=True)):
-            [swapped] = draw([False, True], 1, seed, key, "chain order", n)
-            options = shot.options[::-1] if swapped else shot.options
-            right = 1 - shot.better if swapped else shot.better
-            question = chain_question(shot.prompt.conversation, options, rule)
-            answer = chain_answer(question, fill_reasoning(shot.reasoning, int(swapped)))
-            said = assistant(answer.opening + CHAIN_ANSWERS[right])
-            turns = (*turns, *answer.conversation, said)
-        return turns
 
-    def _seed(self, asked: Asked, chain: int) -> int:
-        key = (asked.comparison.prompt.id, asked.principle.id, asked.swapped, chain)
-        return seed_of(self.shots[2], "chain", *key)
+def reasoned_question(shots: Shots, asked: Asked, dialect: Dialect) -> Question:
+    """Put a question with its few-shots, reasoning included, before it."""
+    talk = asked.comparison.prompt.conversation
+    question = chain_question(talk, asked.replies, asked.principle)
+    before = _few_shot_turns(shots, asked.comparison.prompt.id, dialect)
+    return question._replace(conversation=(*before, *question.conversation))
+
+
+def _few_shot_turns(shots: Shots, key: str, dialect: Dialect) -> Conversation:
+    demonstrations, principles, seed = shots
+    rules = draw(principles, len(demonstrations), seed, key, "chain shots")
+    turns: Conversation = ()
+    for n, (shot, rule) in enumerate(zip(demonstrations, rules, strict=True)):
+        [swapped] = draw([False, True], 1, seed, key, "chain order", n)
+        options = shot.options[::-1] if swapped else shot.options
+        right = 1 - shot.better if swapped else shot.better
+        question = chain_question(shot.prompt.conversation, options, rule)
+        reasoning = fill_reasoning(shot.reasoning, int(swapped))
+        asked = chain_answer(question, reasoning, dialect)
+        turns = (*turns, *answered(asked, CHAIN_ANSWERS[right]))
+    return turns
+
+
+def chain_seed(seed: int, asked: Asked, chain: int) -> int:
+    """Return the seed of one of a question's chains."""
+    key = (asked.comparison.prompt.id, asked.principle.id, asked.swapped, chain)
+    return seed_of(seed, "chain", *key)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
-from cai.constitution.prompts import ANSWERS, Question, comparison_question
+from cai.constitution.prompts import ANSWERS, Question, answered, comparison_question
 from cai.data.records import Demonstration
-from cai.dialogue import Conversation, assistant
-from cai.labelling.judge import Asked
+from cai.dialogue import Conversation
+from cai.labelling.judge import Answer, Asked
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
 
@@ -25,22 +25,30 @@ class MultipleChoice:
         self.model, self.adapter, self.shots = model, adapter, shots
         self.options = model.chat.options(ANSWERS)
 
-    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
+    def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first, normalised over the options."""
         prompts = [self.render(question) for question in questions]
         prefix = common_prefix(prompts)
         suffixes = [prompt[len(prefix) :] for prompt in prompts]
         with self.model.sampling(self.adapter) as network:
             scores = option_logprobs(network, prefix, suffixes, self.options)
-        return [[p] for p in scores.softmax(-1)[:, 0].tolist()]
+        read = sum(map(len, self.options))
+        return [
+            Answer([p], len(prompt) + read)
+            for p, prompt in zip(scores.softmax(-1)[:, 0].tolist(), prompts, strict=True)
+        ]
 
     def render(self, asked: Asked) -> list[int]:
         """Encode a question with its few-shots before it."""
-        question = comparison_question(
-            asked.comparison.prompt.conversation, asked.replies, asked.principle
-        )
-        before = few_shot_turns(self.shots, asked.comparison.prompt.id)
-        return self.model.chat.prompt((*before, *question.conversation), question.opening)
+        return self.model.chat.prompt(*choice_question(self.shots, asked))
+
+
+def choice_question(shots: Shots, asked: Asked) -> Question:
+    """Put a question with its few-shots before it."""
+    talk = asked.comparison.prompt.conversation
+    question = comparison_question(talk, asked.replies, asked.principle)
+    before = few_shot_turns(shots, asked.comparison.prompt.id)
+    return question._replace(conversation=(*before, *question.conversation))
 
 
 def few_shot_turns(shots: Shots, key: str) -> Conversation:
@@ -56,9 +64,8 @@ def few_shot_turns(shots: Shots, key: str) -> Conversation:
         [swapped] = draw([False, True], 1, seed, key, "order", n)
         options = shot.options[::-1] if swapped else shot.options
         right = 1 - shot.better if swapped else shot.better
-        question: Question = comparison_question(shot.prompt.conversation, options, rule)
-        answer = assistant(question.opening + ANSWERS[right])
-        turns = (*turns, *question.conversation, answer)
+        question = comparison_question(shot.prompt.conversation, options, rule)
+        turns = (*turns, *answered(question, ANSWERS[right]))
     return turns
 
 

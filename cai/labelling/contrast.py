@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai.algorithms.calibration import fit_temperature
+import numpy as np
+
+from cai.algorithms.calibration import fit_temperature, sigmoid
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
 from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
-from cai.labelling.judge import Asked
+from cai.labelling.judge import Answer, Asked
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
@@ -51,23 +53,33 @@ class Contrast:
             for rule in draw(principles, 1, "calibrate", d.prompt.id)
         ]
         right = [float(d.better == 0) for d in demonstrations[-_CALIBRATION:]]
-        self.temperature = fit_temperature(self._differences(shown), right) if shown else 1.0
+        self.temperature = (
+            fit_temperature(self._differences(self._trees(shown)), right) if shown else 1.0
+        )
 
-    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
+    def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first."""
-        from cai.algorithms.calibration import sigmoid
+        trees = self._trees(questions)
+        logits = np.array(self._differences(trees))
+        return [
+            Answer([p], good.length + bad.length)
+            for p, good, bad in zip(
+                sigmoid(logits / self.temperature).tolist(), trees[::2], trees[1::2], strict=True
+            )
+        ]
 
-        logits = self._differences(questions)
-        return [[float(sigmoid(logit / self.temperature))] for logit in logits]
-
-    def _differences(self, questions: Sequence[Asked]) -> list[float]:
-        """Return the log-odds, before calibration, that the first reply follows the rule better."""
+    def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
+        """Put both replies of each question under its rule, then under the opposite."""
         trees = []
         for asked in questions:
             talk = asked.comparison.prompt.conversation
             replies = [self.model.chat.response(reply) for reply in asked.replies]
             for rule in (asked.principle.text, asked.principle.inverse or ""):
                 trees.append(Tree(self.model.chat.prompt(under_rule(talk, rule)), replies))
+        return trees
+
+    def _differences(self, trees: Sequence[Tree]) -> list[float]:
+        """Return the log-odds, before calibration, that the first reply follows the rule better."""
         with self.model.sampling(self.adapter) as network:
             scores = token_logprobs(network, trees, MAX_TOKENS)
         sums = [[float(part.sum()) for part in parts] for parts in scores]

@@ -8,9 +8,9 @@ from typing import NamedTuple, Protocol
 
 from cai.config import EvaluateConfig
 from cai.constitution.principles import seed_of
-from cai.constitution.prompts import CHAIN_OPENING, Question, chain_answer
+from cai.constitution.prompts import CHAIN_OPENING, Question, answered, chain_answer
 from cai.data.paper_evals import ENDING, Item
-from cai.dialogue import Conversation, assistant, human
+from cai.dialogue import Conversation, human
 from cai.errors import UserError
 from cai.labelling.choice import common_prefix
 from cai.lm.generate import Completion, Sampling, generate
@@ -109,8 +109,10 @@ class DirectExam:
         shots = self.shots.before(item) if self.shots else []
         for count in range(len(shots), -1, -1):
             shown = shots[:count]
-            talk = (*(turn for shot in shown for turn in _answered(shot)), human(item.text))
-            if ids := _encode(self.model, Question(talk, ENDING), room=len(" (A)")):
+            question = direct_question(item)
+            before = [turn for shot in shown for turn in _answered(shot)]
+            question = question._replace(conversation=(*before, *question.conversation))
+            if ids := _encode(self.model, question, room=len(" (A)")):
                 return ids, [shot.id for shot in shown]
         return None
 
@@ -164,7 +166,7 @@ class ChainExam:
     def _fitting(self, question: Question) -> list[int] | None:
         """Encode a question if it, a chain and the request for the answer fit the context."""
         room = self.sampling.max_new_tokens + len("A)")
-        if _encode(self.model, chain_answer(question, ""), room) is None:
+        if _encode(self.model, chain_answer(question, "", self.model.chat.dialect), room) is None:
             return None
         return _encode(self.model, question, room)
 
@@ -172,8 +174,14 @@ class ChainExam:
         """Encode the request for the answer that a chain has come to; None if it has not."""
         if not chain.finished or len(chain.tokens) < 2:
             return None
-        text = self.model.chat.decode(chain.tokens)
-        return _encode(self.model, chain_answer(chain_question(item), text), room=len("A)"))
+        said = self.model.chat.decode(chain.tokens)
+        question = chain_answer(chain_question(item), said, self.model.chat.dialect)
+        return _encode(self.model, question, room=len("A)"))
+
+
+def direct_question(item: Item) -> Question:
+    """Ask in the released words."""
+    return Question((human(item.text),), ENDING)
 
 
 def chain_question(item: Item) -> Question:
@@ -206,5 +214,4 @@ def _encode(model: LanguageModel, question: Question, room: int) -> list[int] | 
 
 
 def _answered(shot: Item) -> Conversation:
-    letter = shot.letters[shot.right[0]]
-    return human(shot.text), assistant(f"{ENDING} ({letter})")
+    return answered(direct_question(shot), f" ({shot.letters[shot.right[0]]})")

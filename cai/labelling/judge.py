@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,8 @@ from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.lm.load import LanguageModel
 
+TIE = 1e-6
+"""A probability this near to one half is a tie: swapped orders cancel up to rounding in fp32."""
 _EDGE = 1e-6
 """Probabilities are kept this far from 0 and 1 before their log-odds are averaged."""
 
@@ -38,28 +41,44 @@ class Asked(NamedTuple):
         return pair[::-1] if self.swapped else pair
 
 
+class Answer(NamedTuple):
+    """What came of one question.
+
+    Attributes:
+        probabilities: Of the reply shown first, one per chain. An answer that can't be read has
+            no entry; it is never replaced by a default.
+        tokens: Read and written for it, as if no other question shared its beginning.
+    """
+
+    probabilities: list[float]
+    tokens: int
+
+
 class Answerer(Protocol):
     """Answers questions."""
 
-    def probabilities(self, questions: Sequence[Asked]) -> list[list[float]]:
-        """Return, per question, the probability of the reply shown first: one entry per chain.
-
-        An answer that can't be read has no entry; it is never replaced by a default.
-        """
+    def ask(self, questions: Sequence[Asked]) -> list[Answer]:
+        """Return one answer per question."""
         ...
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one principle says: probability of A as shown in each order."""
+    """What one principle says: probability of the reply shown first, in each order."""
 
     principle: str
     forward: list[float]
     backward: list[float]
 
-    def values(self) -> list[float]:
-        """Return the probabilities of A, the order undone."""
-        return [*self.forward, *(1 - p for p in self.backward)]
+    def probability(self, settings: FeedbackConfig) -> float | None:
+        """Return the probability of A, both orders counting alike however many were read.
+
+        None if an order that was asked can't be read: the other's position bias would stay in.
+        """
+        if not self.forward or (settings.swap and not self.backward):
+            return None
+        orders = [mean(part, settings.average) for part in (self.forward, self.backward) if part]
+        return mean([orders[0], *(1 - p for p in orders[1:])], settings.average)
 
 
 @dataclass(frozen=True)
@@ -71,12 +90,16 @@ class Verdict:
         probability: The same before it was clamped or hardened.
         opinions: Of each principle.
         unreadable: Answers that could not be read.
+        questions: How many were asked for it.
+        tokens: Read and written for it.
     """
 
     label: float | None
     probability: float | None
     opinions: list[Opinion] = field(default_factory=list)
     unreadable: int = 0
+    questions: int = 0
+    tokens: int = 0
 
     def to_row(self) -> dict[str, Any]:
         """Write it as JSON types."""
@@ -105,22 +128,10 @@ class Judge:
             for principle in self._drawn(comparison)
             for swapped in ((False, True) if self.settings.swap else (False,))
         ]
-        answers = dict(
-            zip(range(len(questions)), self.method.probabilities(questions), strict=True)
-        )
-        by_comparison: dict[int, dict[str, Opinion]] = {id(c): {} for c in comparisons}
-        unreadable = dict.fromkeys(by_comparison, 0)
-        expected = self.settings.chains if self.settings.cot else 1
-        for n, question in enumerate(questions):
-            opinions = by_comparison[id(question.comparison)]
-            opinion = opinions.setdefault(
-                question.principle.id, Opinion(question.principle.id, [], [])
-            )
-            (opinion.backward if question.swapped else opinion.forward).extend(answers[n])
-            unreadable[id(question.comparison)] += expected - len(answers[n])
+        per_comparison = len(questions) // max(1, len(comparisons))
+        answered = iter(zip(questions, self.method.ask(questions), strict=True))
         return [
-            self._verdict(list(by_comparison[id(c)].values()), unreadable[id(c)])
-            for c in comparisons
+            self._verdict(list(itertools.islice(answered, per_comparison))) for _ in comparisons
         ]
 
     def _drawn(self, comparison: Comparison) -> Sequence[ComparisonPrinciple]:
@@ -128,12 +139,27 @@ class Judge:
             return self.principles
         return draw(self.principles, 1, self.seed, "label", comparison.prompt.id)
 
-    def _verdict(self, opinions: list[Opinion], unreadable: int) -> Verdict:
-        values = [mean(o.values(), self.settings.average) for o in opinions if o.values()]
-        if not values:
-            return Verdict(None, None, opinions, unreadable)
-        probability = mean(values, self.settings.average)
-        return Verdict(to_label(probability, self.settings), probability, opinions, unreadable)
+    def _verdict(self, answered: Sequence[tuple[Asked, Answer]]) -> Verdict:
+        """Put together what was answered about one comparison."""
+        opinions: dict[str, Opinion] = {}
+        for question, answer in answered:
+            name = question.principle.id
+            opinion = opinions.setdefault(name, Opinion(name, [], []))
+            side = opinion.backward if question.swapped else opinion.forward
+            side += answer.probabilities
+        found = [opinion.probability(self.settings) for opinion in opinions.values()]
+        values = [p for p in found if p is not None]
+        probability = mean(values, self.settings.average) if values else None
+        chains = self.settings.chains if self.settings.cot else 1
+        read = sum(len(answer.probabilities) for _, answer in answered)
+        return Verdict(
+            label=None if probability is None else to_label(probability, self.settings),
+            probability=probability,
+            opinions=list(opinions.values()),
+            unreadable=chains * len(answered) - read,
+            questions=len(answered),
+            tokens=sum(answer.tokens for _, answer in answered),
+        )
 
 
 def mean(probabilities: Sequence[float], average: Average) -> float:
@@ -152,7 +178,7 @@ def to_label(probability: float, settings: FeedbackConfig) -> float:
     are asked for (Bai et al. 2022, section 4.1).
     """
     if settings.label is LabelKind.hard:
-        return 0.5 if probability == 0.5 else float(probability > 0.5)
+        return 0.5 if abs(probability - 0.5) < TIE else float(probability > 0.5)
     if settings.label is LabelKind.clamped or settings.cot:
         low, high = settings.clamp
         return min(max(probability, low), high)
@@ -172,7 +198,7 @@ def make_judge(
         settings: Of the feedback stage.
         constitution: Its comparison principles are asked about.
         demonstrations: Few-shots, and for contrast what it is calibrated on.
-        speaker: The local model and the adapter that answers.
+        speaker: The local model and the adapter that answers, unless there is an endpoint.
         seed: Of draws and chains.
 
     Raises:
@@ -181,13 +207,22 @@ def make_judge(
     from cai.labelling.chains import ChainOfThought
     from cai.labelling.choice import MultipleChoice
     from cai.labelling.contrast import Contrast
+    from cai.labelling.remote import remote_answerer
+    from cai.lm.embedded import cache_folder
 
     if settings.cot and settings.method is Method.contrast:
         raise UserError("feedback.cot=true needs feedback.method=choice: contrast asks nothing")
+    if settings.endpoint.used and settings.method is Method.contrast:
+        raise UserError(
+            "feedback.method=contrast needs a local model: use feedback.method=choice with "
+            f"feedback.endpoint.url={settings.endpoint.url}"
+        )
     principles = constitution.comparison
     shots = (list(demonstrations[: settings.few_shots]), principles, seed)
     method: Answerer
-    if settings.cot:
+    if settings.endpoint.used:
+        method = remote_answerer(settings, shots, cache_folder() / "endpoint")
+    elif settings.cot:
         method = ChainOfThought(*speaker, settings, shots)
     elif settings.method is Method.contrast:
         method = Contrast(*speaker, principles, demonstrations)

@@ -13,7 +13,7 @@ from cai.algorithms.calibration import (
     reliability,
 )
 from cai.data.records import Comparison
-from cai.labelling.judge import Judge, Verdict
+from cai.labelling.judge import TIE, Judge, Verdict
 
 UNDECIDED = 0.05
 """A label within this distance of one half decides nothing."""
@@ -41,6 +41,7 @@ def label_report(
         "position_bias": position_bias(rows),
         "principles": principle_table(rows),
         "agreement": agreement(rows),
+        "cost": {key: sum(row[key] for row in rows) for key in ("questions", "tokens")},
     }
     return {**report, **_against_truth(judge, known[:KNOWN])}
 
@@ -61,30 +62,30 @@ def position_bias(rows: Sequence[dict[str, Any]]) -> float | None:
 
 
 def principle_table(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Say how often each principle was asked and how often it went against the label."""
+    """Say how often each principle was asked and which labels it went against."""
     table: dict[str, dict[str, Any]] = {}
     for row in rows:
-        for opinion in row["opinions"]:
-            values = _values(opinion)
-            if row["probability"] is None or not values:
-                continue
-            entry = table.setdefault(
-                opinion["principle"], {"id": opinion["principle"], "n": 0, "flips": 0}
-            )
+        for name, p in _sides(row).items():
+            entry = table.setdefault(name, {"id": name, "n": 0, "flips": 0, "flipped": []})
+            against = (p - 0.5) * (row["probability"] - 0.5) < 0
             entry["n"] += 1
-            entry["flips"] += (statistics.fmean(values) - 0.5) * (row["probability"] - 0.5) < 0
+            entry["flips"] += against
+            entry["flipped"] += [row["prompt_id"]] if against else []
     return sorted(table.values(), key=lambda entry: entry["id"])
 
 
 def agreement(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Share of rows on which two principles choose the same reply; needs an ensemble."""
+    """Share of rows on which two principles choose the same reply; needs an ensemble.
+
+    Rows on which either chooses neither do not count.
+    """
     sides: dict[str, dict[int, bool]] = {}
     for n, row in enumerate(rows):
         if len(row["opinions"]) < 2:
             continue
-        for opinion in row["opinions"]:
-            if values := _values(opinion):
-                sides.setdefault(opinion["principle"], {})[n] = statistics.fmean(values) > 0.5
+        for name, p in _sides(row).items():
+            if abs(p - 0.5) >= TIE:
+                sides.setdefault(name, {})[n] = p > 0.5
     ids = sorted(sides)
     matrix = [
         [_share([sides[a][n] == sides[b][n] for n in sides[a] if n in sides[b]]) for b in ids]
@@ -102,14 +103,16 @@ def _against_truth(judge: Judge, known: Sequence[Comparison]) -> dict[str, Any]:
         for verdict, comparison in zip(verdicts, shown, strict=True)
         if verdict.probability is not None
     ]
+    unread = {"known_unreadable": len(shown) - len(pairs)}
     if not pairs:
-        return {}
+        return unread
     predicted, truth = [p for p, _ in pairs], [t for _, t in pairs]
     folded = fold(predicted, truth)
     return {
+        **unread,
         "known": len(pairs),
         "accuracy": statistics.fmean(
-            0.5 if p == 0.5 else float((p > 0.5) == (t > 0.5)) for p, t in pairs
+            0.5 if abs(p - 0.5) < TIE else float((p > 0.5) == (t > 0.5)) for p, t in pairs
         ),
         "ece": expected_calibration_error(*folded),
         "reliability": reliability_rows(list(folded.probabilities), list(folded.labels)),
@@ -124,8 +127,21 @@ def reliability_rows(predicted: Sequence[float], truth: Sequence[float]) -> list
     ]
 
 
-def _values(opinion: dict[str, Any]) -> list[float]:
-    return [*opinion["forward"], *(1 - p for p in opinion["backward"])]
+def _sides(row: dict[str, Any]) -> dict[str, float]:
+    """Return the mean probability of A by principle, both orders counting alike.
+
+    A principle of which one order is missing, though the row's others have both, is left out: it
+    had no part in the label.
+    """
+    both = any(opinion["backward"] for opinion in row["opinions"])
+    sides = {}
+    for opinion in row["opinions"]:
+        forward, backward = opinion["forward"], opinion["backward"]
+        if row["probability"] is None or not forward or (both and not backward):
+            continue
+        parts = [statistics.fmean(forward), *([1 - statistics.fmean(backward)] if both else [])]
+        sides[opinion["principle"]] = statistics.fmean(parts)
+    return sides
 
 
 def _entropy(p: float) -> float:

@@ -31,16 +31,17 @@ def run_backbone(
         cache: Keys and values of earlier tokens; takes those of these tokens.
     """
     network = causal_lm(model)
-    return cast(
-        Tensor,
-        network.base_model(
+    # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
+    low = network.dtype is torch.bfloat16
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=low):
+        output = network.base_model(
             input_ids=ids,
             attention_mask=None if mask is None else _additive(mask, network.dtype),
             position_ids=positions,
             past_key_values=cache,
             use_cache=cache is not None,
-        ).last_hidden_state,
-    )
+        )
+    return cast(Tensor, output.last_hidden_state)
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cai.algorithms.elo import Match, rate
+from cai.artifacts import RECORD
 from cai.errors import UserError
+from cai.report.paper import read_paper_results
 
 Row = dict[str, Any]
 
@@ -19,6 +22,12 @@ RATINGS = {
     "helpfulness_elo": ("twin", "helpfulness"),
     "harmlessness_elo_constitution": ("constitution", "harmlessness"),
 }
+
+
+OWN_SCALES = (
+    "These runs share no system, so there is no scale for all of them: an Elo counts from the "
+    "SL-CAI of its own run (or its first system). The other columns compare as they are."
+)
 
 
 @dataclass(frozen=True)
@@ -30,22 +39,24 @@ class Result:
         replies: Sampled replies, with the system's name as shown.
         runs: The summary of every folder.
         upstream: What earlier stages left, of the first folder.
+        paper: The paper's own tests with everyone's results.
     """
 
     systems: list[Row]
     replies: list[Row]
     runs: list[Row]
     upstream: dict[str, Any]
+    paper: list[Row] = field(default_factory=list)
 
 
 def collect(folders: Sequence[Path]) -> Result:
     """Read result folders, or run folders that point to one.
 
     Raises:
-        UserError: If a folder holds no result, or the systems can't be put on one scale.
+        UserError: If a folder holds no result.
     """
     found = [_result_folder(folder) for folder in folders]
-    runs = [json.loads((folder / "summary.json").read_text(encoding="utf-8")) for folder in found]
+    runs = [_summary(folder) for folder in found]
     names = _names(runs)
     systems: dict[str, Row] = {}
     replies: list[Row] = []
@@ -64,9 +75,11 @@ def collect(folders: Sequence[Path]) -> Result:
             {**row, "first": shown[row["first"]], "second": shown[row["second"]]}
             for row in _jsonl(folder / "matches.jsonl")
         ]
-    if len(found) > 1:
-        _rate_together(systems, matches)
-    return Result(list(systems.values()), replies, runs, _upstream(found[0] / "upstream"))
+    if len(found) > 1 and not _rate_together(systems, matches):
+        runs[0]["notes"] = [*runs[0]["notes"], OWN_SCALES]
+    upstream = _upstream(found[0] / "upstream")
+    paper = read_paper_results(found, runs, names)
+    return Result(list(systems.values()), replies, runs, upstream, paper)
 
 
 def _result_folder(folder: Path) -> Path:
@@ -79,6 +92,16 @@ def _result_folder(folder: Path) -> Path:
             "outputs/artifacts, or the folder of a run that reached stage=evaluate"
         )
     return folder
+
+
+def _summary(folder: Path) -> Row:
+    """Read a summary, and how long each stage took where its artifact is still there."""
+    run: Row = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    for stage in run["stages"]:
+        record = folder.parent / stage["artifact"] / RECORD
+        if record.is_file():
+            stage["seconds"] = json.loads(record.read_text(encoding="utf-8"))["made"]["seconds"]
+    return run
 
 
 def _names(runs: list[Row]) -> list[dict[str, str]]:
@@ -108,26 +131,33 @@ def _differing(runs: list[Row]) -> list[str]:
     return [key for key in keys if len(values[key]) > 1]
 
 
-def _rate_together(systems: dict[str, Row], matches: list[Row]) -> None:
-    """Replace the ratings of single runs by one fit over all comparisons."""
-    anchor = next((name for name in systems if name.startswith("sl_cai")), next(iter(systems)))
+def zero_of(names: Sequence[str]) -> str:
+    """Name the system whose Elo is 0: SL-CAI, or the first where it is not among them."""
+    return next((name for name in names if name.startswith("sl_cai")), names[0])
+
+
+def _rate_together(systems: dict[str, Row], matches: list[Row]) -> bool:
+    """Replace the ratings of single runs by one fit; False where comparisons don't link them."""
+    anchor = zero_of(list(systems))
+    fits = {}
     for metric, (judge, axis) in RATINGS.items():
         chosen = [
             Match(row["first"], row["second"], row["outcome"], row["prompt_id"])
             for row in matches
             if row["judge"] == judge and row["axis"] == axis
         ]
-        if not chosen:
-            continue
         try:
-            ratings = rate(chosen, anchor)
-        except ValueError as error:
-            raise UserError(
-                f"the runs share no system, so they can't be put on one Elo scale: {error}"
-            ) from error
+            fits[metric] = rate(chosen, anchor) if chosen else {}
+        except ValueError:
+            return False
+    for metric, ratings in fits.items():
         for name, rating in ratings.items():
-            value = {"value": rating.elo, "low": rating.low, "high": rating.high}
-            systems[name]["metrics"][metric] = value
+            bounds = {"low": rating.low, "high": rating.high}
+            systems[name]["metrics"][metric] = {
+                "value": rating.elo,
+                **{key: bound if math.isfinite(bound) else None for key, bound in bounds.items()},
+            }
+    return True
 
 
 def styles(result: Result) -> dict[str, Counter[str]]:

@@ -100,21 +100,21 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str]) -> s
 
 
 def _draw(axes: Axes, series: Series, colour: int) -> str:
-    points = [
-        (axes.px(x), axes.py(y))
+    places = [
+        (axes.px(x), axes.py(y)) if _fine(x) and _fine(y) else None
         for x, y in zip(series.x, series.y, strict=True)
-        if _fine(x) and _fine(y)
     ]
+    points = [place for place in places if place is not None]
     parts = []
     if series.line and len(points) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline class="s{colour}" points="{path}"/>')
-    for (x, _), low, high in zip(points, series.low, series.high, strict=False):
-        if low is not None and high is not None:
-            parts.append(_line(f"s{colour}", x, axes.py(low), x, axes.py(high)))
-    for (_, y), low, high in zip(points, series.x_low, series.x_high, strict=False):
-        if low is not None and high is not None:
-            parts.append(_line(f"s{colour}", axes.px(low), y, axes.px(high), y))
+    for place, low, high in zip(places, series.low, series.high, strict=False):
+        if place is not None and _fine(low) and _fine(high):
+            parts.append(_line(f"s{colour}", place[0], axes.py(low), place[0], axes.py(high)))
+    for place, low, high in zip(places, series.x_low, series.x_high, strict=False):
+        if place is not None and _fine(low) and _fine(high):
+            parts.append(_line(f"s{colour}", axes.px(low), place[1], axes.px(high), place[1]))
     parts += [f'<circle class="f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
     return "".join(parts)
 

@@ -7,11 +7,24 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cai.report.collect import Result, Row, styles
+from cai.report.collect import Result, Row, styles, zero_of
+from cai.report.paper import HEADS, NOTE, paper_parts
 from cai.report.plots import Series, bars, plot
 from cai.report.tables import COLUMNS, MORE, cell
 
 STYLES = ("compliance", "engaged", "generic", "evasive", "deflection")
+RL_CURVES = (
+    (("watch_score", "twin_score"), "score",
+     "The training PM and its twin on held-out prompts: a gap that widens is Goodhart."),
+    (("score",), "score", "Score of the rollouts."),
+    (("entropy",), "nats per token", "Entropy: falls when modes collapse."),
+    (("length",), "tokens", "Length of replies."),
+    (("distinct_2", "self_similarity", "evasiveness"), "share",
+     "Diversity and evasiveness on held-out prompts."),
+    (("loss",), "loss", "Loss on the comparisons."),
+    (("accuracy",), "share", "Comparisons ranked as labelled."),
+)  # fmt: skip
+"""What is drawn of the policy's training: numbers, unit, caption; what is not there is left out."""
 SAMPLES = 12
 """Prompts whose replies are shown side by side."""
 
@@ -37,6 +50,8 @@ def sections(result: Result) -> Iterator[Section]:
             "Reinforcement learning: does the score still mean what it should?",
             _rl(up["rl"]),
         )
+    if result.paper:
+        yield "paper", "The paper's own tests", _paper(result.paper)
     yield "samples", "Replies side by side", _samples(result)
     if "revise" in up:
         yield "transcripts", "Critiques and revisions", _transcripts(up["revise"]["transcripts"])
@@ -45,6 +60,7 @@ def sections(result: Result) -> Iterator[Section]:
 
 def _systems(result: Result, n: int) -> str:
     columns = {**COLUMNS, **MORE}
+    zero = zero_of([system["name"] for system in result.systems])
     rows = [
         [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in columns.items())]
         for s in result.systems
@@ -55,7 +71,7 @@ def _systems(result: Result, n: int) -> str:
     )
     caption = (
         f'<p class="note">{n} red-team prompts. In brackets: 95 % intervals from a bootstrap over '
-        "prompts. Elo is relative: SL-CAI stands at 0. Evasive: declines without a reason. "
+        f"prompts. Elo is relative: {_say(zero)} stands at 0. Evasive: declines without a reason. "
         "Over-refuses: declines a prompt that only sounds harmful.</p>"
     )
     return _table(["system", *(h for h, _ in columns.values())], rows) + caption + notes
@@ -110,6 +126,9 @@ def _labels(data: Row) -> str:
         "entropy, nats": data.get("entropy"),
         "undecided share": data.get("undecided"),
         "unreadable answers": data.get("unreadable"),
+        "pairs without a label": data.get("dropped"),
+        "questions asked": data.get("cost", {}).get("questions"),
+        "tokens read and written": data.get("cost", {}).get("tokens"),
     }
     parts = [_table(["measure", "value"], [[k, _number(v)] for k, v in facts.items()])]
     if data.get("reliability"):
@@ -149,29 +168,41 @@ def _reliability(bins: Sequence[Row]) -> str:
 
 
 def _rl(history: Sequence[Row]) -> str:
-    def curve(*keys: str) -> list[Series]:
-        found = []
-        for key in keys:
-            rows = [row for row in history if key in row]
-            found.append(Series(key, [row["step"] for row in rows], [row[key] for row in rows]))
-        return found
+    figures = []
+    for keys, unit, caption in RL_CURVES:
+        rows = [[row for row in history if key in row] for key in keys]
+        series = [
+            Series(key, [row["step"] for row in found], [row[key] for row in found])
+            for key, found in zip(keys, rows, strict=True)
+            if found
+        ]
+        if series:
+            figures.append(_figure(plot(series, "iteration", unit), caption))
+    moved = [row for row in history if "sqrt_kl" in row]
+    if moved:
+        by_kl = Series(
+            "score", [r["sqrt_kl"] for r in moved], [r["score"] for r in moved], line=False
+        )
+        distance = plot([by_kl], "square root of KL, nats", "score")
+        figures.insert(1, _figure(distance, "Score against distance from the start."))
+    return f'<div class="grid">{"".join(figures)}</div>'
 
-    by_kl = Series(
-        "score", [r["sqrt_kl"] for r in history], [r["score"] for r in history], line=False
-    )
-    figures = [
-        (plot(curve("watch_score", "twin_score"), "iteration", "score"),
-         "The training PM and its twin on held-out prompts: a gap that widens is Goodhart."),
-        (plot([by_kl], "square root of KL, nats", "score"),
-         "Score against distance from the start."),
-        (plot(curve("score"), "iteration", "score"), "Score of the rollouts."),
-        (plot(curve("entropy"), "iteration", "nats per token"),
-         "Entropy: falls when modes collapse."),
-        (plot(curve("length"), "iteration", "tokens"), "Length of replies."),
-        (plot(curve("distinct_2", "self_similarity", "evasiveness"), "iteration", "share"),
-         "Diversity and evasiveness on held-out prompts."),
-    ]  # fmt: skip
-    return '<div class="grid">' + "".join(_figure(*figure) for figure in figures) + "</div>"
+
+def _paper(tests: Sequence[Row]) -> str:
+    parts = [f'<p class="note">{_say(NOTE)}</p>']
+    for part in paper_parts(tests):
+        figures = "".join(
+            _figure(
+                plot(series, "probability of the answer", "how often it is right", diagonal=True),
+                f"Are the answers calibrated? By {mode}.",
+            )
+            for mode, series in part.diagrams
+        )
+        parts.append(
+            f'<h3>{_say(part.title)}</h3><p class="note">{_say(part.note)}</p>'
+            f'{_table(HEADS, part.rows)}<div class="grid">{figures}</div>'
+        )
+    return "".join(parts)
 
 
 def _samples(result: Result) -> str:
@@ -226,7 +257,10 @@ def _settings(result: Result) -> str:
     for run in result.runs:
         said = "".join(f"<li>{_say(sentence)}</li>" for sentence in run["departures"])
         rows = [[key, json.dumps(value)] for key, value in sorted(run["settings"].items())]
-        stages = ", ".join(_say(stage["artifact"]) for stage in run["stages"])
+        stages = ", ".join(
+            _say(stage["artifact"]) + (f" ({stage['seconds']:.0f} s)" if "seconds" in stage else "")
+            for stage in run["stages"]
+        )
         parts.append(
             f"<h3>{_say(run['recipe'])}</h3><ul>{said}</ul><p class='note'>Made from {stages}.</p>"
             f"<details><summary>All settings</summary>{_table(['key', 'value'], rows)}</details>"

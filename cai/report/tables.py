@@ -37,11 +37,15 @@ def cell(metric: Mapping[str, float | None] | None, decimals: int) -> str:
     """Write an estimate with its interval, or nothing."""
     if metric is None or metric["value"] is None:
         return ""
-    text = f"{metric['value']:.{decimals}f}"
+    text = _plain(metric["value"], decimals)
     low, high = metric.get("low"), metric.get("high")
     if low is None or high is None:
         return text
-    return f"{text} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{text} [{_plain(low, decimals)}, {_plain(high, decimals)}]"
+
+
+def _plain(value: float, decimals: int) -> str:
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0 makes -0.0 zero
 
 
 def comparison_table(result: Result) -> str:

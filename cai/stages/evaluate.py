@@ -31,6 +31,7 @@ from cai.stages.measures import (
     token_metrics,
     twin_matches,
 )
+from cai.stages.paper_tests import PaperTests
 from cai.stages.rl import load_reward_model
 from cai.stages.shards import Row
 from cai.stages.systems import (
@@ -59,17 +60,19 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
     systems = load_systems(config, model, inputs)
-    rows = sample_all(config, model, systems, held_out_prompts(config, corpus), out)
     pm = load_reward_model(model, inputs["pm"].path, "model")
-    twin = load_reward_model(model, inputs["pm"].path, "twin") or pm
     assert pm is not None
-    assert twin is not None
+    rows = sample_all(config, model, systems, held_out_prompts(config, corpus), out, pm)
     trees = reply_trees(model, rows)
+    twin = load_reward_model(model, inputs["pm"].path, "twin")
     for key, judge in (("pm_score", pm), ("twin_score", twin)):
+        if judge is None:
+            continue
         scores = judge.score(model, trees, config.hardware.micro_tokens).tolist()
         for row, score in zip(rows, scores, strict=True):
             row[key] = score
-    matches = twin_matches(rows, systems)
+    # The PM that a policy was trained against is no judge of it.
+    matches = twin_matches(rows, systems) if twin is not None else []
     if settings.constitution_judge:
         matches += constitution_matches(config, model, systems, rows)
     metrics = _measure(config, model, systems, rows, matches)
@@ -77,7 +80,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         tracker.metrics(
             {f"{name}/{k}": v["value"] for k, v in values.items() if v["value"] is not None}, 0
         )
-    public = [{key: row[key] for key in PUBLIC} for row in rows]
+    if settings.paper_tests:
+        judges = {"pm": pm} | ({"twin": twin} if twin is not None else {})
+        tracker.metrics(PaperTests(config, model, systems, judges).run(out), 0)
+    public = [{key: row[key] for key in PUBLIC if key in row} for row in rows]
     tracker.table("replies", public[:96])
     write_jsonl(out / "replies.jsonl", public)
     write_jsonl(out / "matches.jsonl", matches)
@@ -103,7 +109,7 @@ def constitution_matches(
         [rule] = draw(principles, 1, config.seed, "judge", prompt.id)
         asked = ComparisonPrinciple(id=rule.id, text=rule.text + NON_EVASIVE)
         questions += [Asked(comparison, asked, swapped) for swapped in (False, True)]
-    answers = [p for [p] in judge.probabilities(questions)] if questions else []
+    answers = [answer.probabilities[0] for answer in judge.ask(questions)] if questions else []
     outcomes = [
         (forward + 1 - backward) / 2
         for forward, backward in zip(answers[::2], answers[1::2], strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,11 @@ HELPFUL = "helpful"
 
 
 def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
-    """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
+    """Sample two replies per prompt, label every pair, and report how far to trust the labels.
+
+    ``comparisons.jsonl`` can be handed to any preference trainer: ``prompt``, ``chosen`` and
+    ``rejected`` are lists of messages, and ``probability`` is the label, of ``chosen``.
+    """
     settings = config.feedback
     assert settings is not None
     corpus = load_corpus(config.data)
@@ -41,6 +46,7 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         config.seed,
     )
     comparisons = [_comparison(row) for row in pairs if row["a"] and row["b"]]
+    started = time.monotonic()
     rows = make_rows(
         out / "labels.jsonl",
         len(comparisons),
@@ -48,22 +54,24 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         lambda part: _label(judge, [comparisons[i] for i in part]),
         "label",
     )
-    kept = [row for row in rows if row["label"] is not None]
-    if not kept:
-        raise UserError(
-            "no comparison could be labelled: raise feedback.chain_tokens or feedback.chains, or "
-            "set feedback.cot=false"
-        )
+    seconds = time.monotonic() - started
     labelled = [
         Comparison(pair.prompt, pair.a, pair.b, row["label"], "harmless")
         for pair, row in zip(comparisons, rows, strict=True)
         if row["label"] is not None
     ]
+    if not labelled:
+        raise UserError(
+            "no comparison could be labelled: raise feedback.chain_tokens or feedback.chains, or "
+            "set feedback.cot=false"
+        )
     write_jsonl(out / "comparisons.jsonl", [comparison.to_row() for comparison in labelled])
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
-    report = label_report(judge, rows, known)
+    report = {"empty": len(pairs) - len(comparisons), **label_report(judge, rows, known)}
     write_json(out / "report.json", report)
-    tracker.metrics({k: v for k, v in report.items() if isinstance(v, int | float)}, 0)
+    # Seconds differ from run to run, so they are recorded beside the result and not in it.
+    numbers = {key: value for key, value in report.items() if isinstance(value, int | float)}
+    tracker.metrics({**numbers, **report["cost"], "label_seconds": seconds}, 0)
     tracker.table("labels", rows[:64])
 
 

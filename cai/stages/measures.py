@@ -96,7 +96,7 @@ def score_metrics(rows: list[Row], system: str) -> Metrics:
     for kind in AXES:
         chosen = rows_of(rows, system=system, set=kind)
         for judge in ("pm", "twin"):
-            values = [row[f"{judge}_score"] for row in chosen]
+            values = [row[f"{judge}_score"] for row in chosen if f"{judge}_score" in row]
             metrics[f"{judge}_score_{kind}"] = _mean(values, [row["prompt_id"] for row in chosen])
     return metrics
 

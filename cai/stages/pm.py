@@ -28,6 +28,9 @@ from cai.tracking import Tracker
 from cai.training.preference import LabelledPair, PreferenceModule, score_responses
 from cai.training.trainer import fit, seed_everything
 
+COMPARISONS = "comparisons.jsonl"
+"""What a PM was trained on, kept beside it: DPO learns from the same."""
+
 
 def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
@@ -128,6 +131,7 @@ def _train(
     adapter = adapter_name(folder)
     model.add_adapter(adapter, seed_of(config.seed, adapter))
     head = ScalarHead(model.hidden_size, seed_of(config.seed, adapter, "head")).to(model.device)
+    write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in comparisons])
     pairs = weighted_pairs(model, comparisons, settings)
 
     def record(values: Any, step: int) -> None:

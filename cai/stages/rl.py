@@ -1,20 +1,23 @@
-"""PPO from SL-CAI, or another start, against the preference model, under the twin's eyes."""
+"""The policy: PPO against the preference model under the twin's eyes, or DPO as a baseline."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from cai.artifacts import Artifact, write_jsonl
-from cai.config import Config, CriticStart
+from cai.artifacts import Artifact, read_jsonl, write_jsonl
+from cai.config import Config, CriticStart, Policy
 from cai.constitution.principles import seed_of
+from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
-from cai.stages.pm import adapter_name
+from cai.stages.pm import COMPARISONS, adapter_name, pair_tree
 from cai.stages.watch import GoodhartWatch
 from cai.tracking import Tracker
+from cai.training.dpo import DPOModule
 from cai.training.ppo import PPOModule, Roles
+from cai.training.preference import LabelledPair
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit, seed_everything
 
@@ -22,12 +25,26 @@ POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 
 
 def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
-    """Train the policy; keep its history, snapshots and sample transcripts."""
+    """Train the policy by the recipe's method; keep its history and sample transcripts."""
+    assert config.rl is not None
+    seed_everything(config.seed)
+    model = load_model(config.model, config.hardware)
+    train = {Policy.ppo: _train_by_ppo, Policy.dpo: _train_by_dpo}[config.recipe.policy]
+    history = train(config, inputs, model, out, tracker)
+    save_model(model, POLICY, out / "model")
+    write_jsonl(out / "history.jsonl", history)
+
+
+def _train_by_ppo(
+    config: Config,
+    inputs: dict[str, Artifact],
+    model: LanguageModel,
+    out: Path,
+    tracker: Tracker,
+) -> list[dict[str, float]]:
     settings = config.rl
     assert settings is not None
-    seed_everything(config.seed)
     corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
     roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
     plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
     module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
@@ -35,20 +52,46 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     watch = GoodhartWatch(config, model, roles, twin, (corpus, out, tracker))
     module.watch = watch
     fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
-    save_model(model, POLICY, out / "model")
     save_model(model, CRITIC, out / "critic", roles.critic_head)
-    write_jsonl(out / "history.jsonl", module.history)
     write_jsonl(out / "transcripts.jsonl", watch.transcripts())
+    return module.history
+
+
+def _train_by_dpo(
+    config: Config,
+    inputs: dict[str, Artifact],
+    model: LanguageModel,
+    out: Path,
+    tracker: Tracker,
+) -> list[dict[str, float]]:
+    """Learn from the comparisons of the PM's half; the twin's half stays unseen."""
+    settings = config.rl
+    assert settings is not None
+    start = inputs[config.recipe.start.value]
+    reference = _start_from(model, start, seed_of(config.seed, "rl", "adapter"))
+    rows = read_jsonl(inputs["pm"].path / "model" / COMPARISONS)
+    comparisons = [Comparison.from_row(row) for row in rows]
+    pairs = [LabelledPair(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
+    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
+    module = DPOModule(model, (POLICY, reference), pairs, settings.dpo, plan, tracker.metrics)
+    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
+    return module.history
+
+
+def _start_from(model: LanguageModel, start: Artifact, seed: int) -> str | None:
+    """Add the policy as a copy of its start, and the start as its reference; return its name."""
+    model.add_adapter(POLICY, seed, start.path / "model")
+    if not has_adapter(start.path / "model"):
+        return None
+    model.add_adapter(REFERENCE, seed, start.path / "model")
+    return REFERENCE
 
 
 def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -> Roles:
     """Give every role its adapter on the one base."""
     assert config.rl is not None
     seed = seed_of(config.seed, "rl", "adapter")
-    model.add_adapter(POLICY, seed, start.path / "model")
-    reference = REFERENCE if has_adapter(start.path / "model") else None
-    if reference is not None:
-        model.add_adapter(REFERENCE, seed, start.path / "model")
+    reference = _start_from(model, start, seed)
     from_pm = config.rl.critic.start is CriticStart.pm
     model.add_adapter(CRITIC, seed_of(seed, CRITIC), pm.path / "model" if from_pm else None)
     head = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,10 @@ def make_rows(
         make: Makes the rows of a range of indices.
         name: For the progress bar.
     """
-    if path.exists():
-        return read_jsonl(path)
     folder = path.with_name(path.stem + ".shards")
+    if path.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # left by a kill between the last two lines
+        return read_jsonl(path)
     folder.mkdir(exist_ok=True)
     rows: list[Row] = []
     with tqdm(total=n, desc=name, unit="row", leave=False) as bar:
@@ -41,7 +43,5 @@ def make_rows(
             rows += read_jsonl(shard)
             bar.update(min(size, n - start))
     write_jsonl(path, rows)
-    for shard in folder.iterdir():
-        shard.unlink()
-    folder.rmdir()
+    shutil.rmtree(folder)
     return rows

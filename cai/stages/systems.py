@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cai.algorithms.evasiveness import classify
 from cai.artifacts import Artifact
@@ -16,8 +19,9 @@ from cai.dialogue import Conversation, from_messages, to_messages, to_text
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter
 from cai.lm.packing import Tree
-from cai.stages.sampling import sample_replies
+from cai.stages.sampling import Reply, sample_replies
 from cai.stages.shards import Row, make_rows
+from cai.training.rollouts import RewardModel
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,13 @@ class System:
         name: In tables and plots.
         artifact: The result that made it; the same one in two runs is the same player.
         adapter: On the shared base; ``None`` is the bare base.
+        best_of: Replies to sample, of which the PM chooses one.
     """
 
     name: str
     artifact: str
     adapter: str | None
+    best_of: int = 1
 
 
 def load_systems(config: Config, model: LanguageModel, inputs: dict[str, Artifact]) -> list[System]:
@@ -47,6 +53,10 @@ def load_systems(config: Config, model: LanguageModel, inputs: dict[str, Artifac
         if adapter is not None:
             model.add_adapter(adapter, 0, folder)
         systems.append(System(name, inputs[stage].name, adapter))
+    assert config.evaluate is not None
+    if (n := config.evaluate.best_of) > 1:
+        start = systems[-2]  # what RL started from
+        systems.append(System(f"best_of_{n}", f"{start.artifact}-best-of-{n}", start.adapter, n))
     return systems
 
 
@@ -69,6 +79,7 @@ def sample_all(
     systems: list[System],
     prompts: dict[str, list[Prompt]],
     out: Path,
+    pm: RewardModel,
 ) -> list[Row]:
     """Write ``replies.jsonl``: every system's replies to every held-out prompt, classified."""
     settings = config.evaluate
@@ -80,7 +91,6 @@ def sample_all(
         for prompt in chosen
         for sample in range(settings.samples)
     ]
-    sampling = Sampling(settings.reply_tokens, 1, settings.temperature)
 
     def make(part: range) -> list[Row]:
         rows: list[Row] = []
@@ -90,8 +100,8 @@ def sample_all(
                 continue
             talks = [prompt.conversation for _, _, prompt, _ in chosen]
             # The same noise for every system, so that differences are theirs.
-            seeds = [seed_of(config.seed, "evaluate", p.id, k) for _, _, p, k in chosen]
-            replies = sample_replies(model, system.adapter, talks, seeds, sampling)
+            keys = [(config.seed, "evaluate", prompt.id, sample) for _, _, prompt, sample in chosen]
+            replies = _replies(config, model, system, (talks, keys), pm)
             for (_, kind, prompt, sample), reply in zip(chosen, replies, strict=True):
                 verdict = classify(to_text(prompt.conversation), reply.text)
                 rows.append(
@@ -114,6 +124,38 @@ def sample_all(
 
     path = out / "sampled.jsonl"
     return make_rows(path, len(asked), settings.batch_size, make, "evaluate")
+
+
+def _replies(
+    config: Config,
+    model: LanguageModel,
+    system: System,
+    asked: tuple[Sequence[Conversation], Sequence[tuple[int | str, ...]]],
+    pm: RewardModel,
+) -> list[Reply]:
+    """Sample a system's replies; of several to one prompt the PM's favourite is kept."""
+    settings = config.evaluate
+    assert settings is not None
+    talks, keys = asked
+    sampling = Sampling(settings.reply_tokens, 1, settings.temperature)
+    rounds = []
+    for n in range(system.best_of):
+        seeds = [seed_of(*key, *([n] if n else [])) for key in keys]
+        rounds.append(sample_replies(model, system.adapter, talks, seeds, sampling))
+    if system.best_of == 1:
+        return rounds[0]
+    prompts = [model.chat.prompt(talk) for talk in talks]
+    scores = torch.stack(
+        [
+            pm.score(
+                model,
+                [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)],
+                config.hardware.micro_tokens,
+            )
+            for replies in rounds
+        ]
+    )
+    return [rounds[n][i] for i, n in enumerate(scores.argmax(0).tolist())]
 
 
 def reply_trees(model: LanguageModel, rows: list[Row]) -> list[Tree]:

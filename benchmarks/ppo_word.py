@@ -1,0 +1,195 @@
+"""PPO with a programmed reward: SmolLM2 learns to say "please" or "sorry".
+
+    python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24]
+
+A reply scores 1 if it has one of the words and 0 otherwise; the preference model of ``PPOModule``
+is replaced by this rule. Prompts are the shortest built-in ones, the reference is the bare model,
+and the KL to it is reported per reply, in nats (mean of log pi/pi_ref over the sampled replies).
+Afterwards the trained policy answers prompts that it was not trained on, beside the bare model.
+Prints a table, and writes ``figures/ppo_word.svg``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from side_by_side import settings, table
+from torch import Tensor
+
+from cai.config import Config
+from cai.data.sources import load_corpus
+from cai.lm.generate import Sampling, generate
+from cai.lm.heads import ScalarHead
+from cai.lm.load import LanguageModel, load_model
+from cai.lm.packing import Tree
+from cai.training.ppo import PPOModule, Roles
+from cai.training.rollouts import RewardModel
+from cai.training.trainer import fit
+
+Prompts = list[list[int]]
+
+
+class WordReward:
+    """Scores a reply 1 if it has one of the words, else 0."""
+
+    def __init__(self, model: LanguageModel, words: Sequence[str]) -> None:
+        """Look for whole words, in either case."""
+        self.model = model
+        self.pattern = re.compile(rf"\b({'|'.join(map(re.escape, words))})\b", re.IGNORECASE)
+
+    def __call__(self, trees: Sequence[Tree]) -> Tensor:
+        """Score the only reply of each tree: [B]."""
+        texts = [self.model.chat.decode(tree.responses[0]) for tree in trees]
+        return torch.tensor([float(bool(self.pattern.search(text))) for text in texts])
+
+
+def shortest_prompts(config: Config, model: LanguageModel, n: int) -> tuple[Prompts, Prompts]:
+    """Return ``n`` training prompts and ``n`` others, red-team and helpful in turn."""
+    corpus = load_corpus(config.data)
+    kinds = (corpus.red_team.train, [e.prompt for e in corpus.helpful.train])
+    sets: tuple[Prompts, Prompts] = ([], [])
+    for records in kinds:
+        encoded = sorted((model.chat.prompt(r.conversation) for r in records), key=len)[:n]
+        sets[0].extend(encoded[0::2])
+        sets[1].extend(encoded[1::2])
+    return sets
+
+
+def rate_of(
+    model: LanguageModel, adapter: str | None, prompts: Prompts, score: WordReward, tokens: int
+) -> float:
+    """Return the share of replies to prompts that have the word."""
+    with model.sampling(adapter) as network:
+        replies = generate(
+            network,
+            prompts,
+            range(len(prompts)),
+            Sampling(tokens, 2),
+            model.stop_ids,
+            batch_size=32,
+        )
+    trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
+    return float(score(trees).mean())
+
+
+def draw(scores: Sequence[float], kls: Sequence[float], title: str) -> str:
+    """Write score and KL per iteration as two panels of an SVG."""
+    parts = [
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 470" font-family="sans-serif" '
+        'font-size="13">',
+        '<rect width="660" height="470" fill="white"/>',
+        f'<text x="70" y="28" font-size="16">{title}</text>',
+    ]
+    parts += _panel(scores, 1.0, (60, "share of replies with the word", "#0072b2"))
+    top = max(1.0, *kls)
+    parts += _panel(kls, top, (270, "KL to the reference, nats per reply", "#d55e00"))
+    parts.append('<text x="350" y="460" text-anchor="middle">iteration</text>')
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(values: Sequence[float], high: float, look: tuple[int, str, str]) -> list[str]:
+    """Draw values as dots and their running mean as a line."""
+    top, label, colour = look
+    left, width, height = 70, 560, 145
+
+    def at(step: float, value: float) -> str:
+        x = left + width * step / max(1, len(values) - 1)
+        return f"{x:.1f},{top + height * (1 - value / high):.1f}"
+
+    parts = [f'<text x="{left}" y="{top - 8}" fill="#555">{label}</text>']
+    for k in range(5):
+        y, mark = top + height * (1 - k / 4), f"{high * k / 4:.2g}"
+        parts.append(f'<line x1="{left}" y1="{y}" x2="{left + width}" y2="{y}" stroke="#ddd"/>')
+        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{mark}</text>')
+    for step in range(0, len(values), 5):
+        x = at(step, 0).split(",")[0]
+        parts.append(f'<text x="{x}" y="{top + height + 18}" text-anchor="middle">{step}</text>')
+    for step, value in enumerate(values):
+        x, height_of = at(step, value).split(",")
+        parts.append(
+            f'<circle cx="{x}" cy="{height_of}" r="3" fill="{colour}" fill-opacity="0.4"/>'
+        )
+    means = [mean(values[max(0, step - 4) : step + 1]) for step in range(len(values))]
+    points = " ".join(at(step, value) for step, value in enumerate(means))
+    parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    return parts
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the arithmetic mean."""
+    return sum(values) / len(values)
+
+
+def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordReward) -> PPOModule:
+    """Run PPO with the rule in place of a preference model."""
+    assert config.rl is not None
+    for seed, name in enumerate(("policy", "critic")):
+        model.add_adapter(name, seed)
+    head = ScalarHead(model.hidden_size, None)
+    roles = Roles("policy", None, "critic", head, RewardModel([], [], 0.0, 0.0))
+    plan = (config.hardware.micro_tokens, config.seed)
+    module = PPOModule(model, roles, (prompts, prompts), config.rl, plan, lambda values, step: None)
+    module.score = score
+    with tempfile.TemporaryDirectory() as folder:
+        fit(module, config.hardware, Path(folder), "ppo", every=config.rl.iterations)
+    return module
+
+
+def main() -> None:
+    """Train, print a table, draw the curves."""
+    parser = argparse.ArgumentParser(description="PPO with a programmed reward")
+    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--rollouts", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--kl", type=float, default=0.05, help="coefficient, per nat")
+    parser.add_argument("--words", nargs="+", default=["please", "sorry"])
+    default = Path(__file__).parent / "figures" / "ppo_word.svg"
+    parser.add_argument("--out", type=Path, default=default, help="where the figure goes")
+    args = parser.parse_args()
+    config = settings(
+        "stage=rl", "hardware=cpu", f"rl.iterations={args.iterations}",
+        f"rl.rollouts={args.rollouts}", f"rl.reply_tokens={args.tokens}", "rl.temperature=1.0",
+        f"rl.lr={args.lr}", f"rl.critic.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
+        "rl.red_team_share=1.0", "rl.scale_rewards=false", "rl.missing_eos_penalty=0",
+        "rl.critic.warmup_iterations=0", "rl.evaluate_every=1000", "rl.guard=off",
+    )  # fmt: skip
+    model = load_model(config.model, config.hardware)
+    score = WordReward(model, args.words)
+    training, others = shortest_prompts(config, model, 64)
+    start = time.perf_counter()
+    module = train(config, model, training, score)
+    seconds = time.perf_counter() - start
+    report(module.history, seconds)
+    for name, adapter in (("bare model", None), ("policy", "policy")):
+        share = rate_of(model, adapter, others, score, args.tokens)
+        print(f"{name}: {share:.2f} of {len(others)} replies to other prompts have the word")
+    title = f"PPO on SmolLM2-135M: replies that say {' or '.join(args.words)}"
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    scores, kls = ([row[key] for row in module.history] for key in ("score", "kl"))
+    args.out.write_text(draw(scores, kls, title), encoding="utf-8")
+    print(f"figure: {args.out}")
+
+
+def report(history: Sequence[dict[str, float]], seconds: float) -> None:
+    """Print the means over stretches of five iterations."""
+    rows = []
+    for first in range(0, len(history), 5):
+        part = history[first : first + 5]
+        numbers = [mean([row[key] for row in part]) for key in ("score", "kl", "k3", "length")]
+        rows.append([f"{first}-{first + len(part) - 1}", *(f"{n:.2f}" for n in numbers)])
+    print(table(["iterations", "score", "KL, nats per reply", "the same by k3", "tokens"], rows))
+    print(
+        f"{len(history)} iterations in {seconds / 60:.1f} minutes, "
+        f"{torch.get_num_threads()} threads"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Worker of benchmarks/ppo.py: PPOModule, in a process of its own to measure its memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from cai.composition import CONF, typed
+from cai.lm.heads import ScalarHead
+from cai.lm.load import load_model
+from cai.training.ppo import PPOModule, Roles
+from cai.training.rollouts import RewardModel
+from cai.training.trainer import fit
+
+
+def main() -> None:
+    """Run the iterations that the job asks for."""
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = typed(compose("config", overrides=job["overrides"]))
+    assert config.rl is not None
+    torch.set_num_threads(job["threads"])
+    model = load_model(config.model, config.hardware)
+    for seed, name in enumerate(("policy", "critic", "pm")):
+        model.add_adapter(name, seed)
+    reward = RewardModel(["pm"], [ScalarHead(model.hidden_size, 0)], 0.0, 0.0)
+    roles = Roles("policy", None, "critic", ScalarHead(model.hidden_size, None), reward)
+    clock: Callable[[], float] = getattr(time, job["clock"])
+    times: list[float] = []
+
+    def record(values: Mapping[str, float], step: int) -> None:
+        times.append(clock())
+
+    half = len(job["prompts"]) // 2
+    prompts = (job["prompts"][:half], job["prompts"][half:])
+    plan = (config.hardware.micro_tokens, config.seed)
+    module = PPOModule(model, roles, prompts, config.rl, plan, record)
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    fit(module, config.hardware, Path(job["folder"]), "rl", every=config.rl.iterations)
+    result = {
+        "times": times,
+        "loaded": loaded,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "trained": sum(p.numel() for p in module.parameters()),
+        "logs": module.history,
+    }
+    Path(sys.argv[2]).write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

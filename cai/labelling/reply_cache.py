@@ -1,0 +1,51 @@
+"""Replies of a server on disk, by the sha256 of their request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cai.errors import UserError
+from cai.labelling.reply import Reply, parse_reply, to_row
+
+
+class ReplyCache:
+    """Replies on disk by the sha256 of their request; runs may share the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use a folder, made when the first reply is kept."""
+        self.folder = folder
+
+    def find(self, request: Mapping[str, Any]) -> Reply | None:
+        """Return what was kept; a file that can't be read counts as none."""
+        try:
+            return parse_reply(json.loads(self._path(request).read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def keep(self, request: Mapping[str, Any], reply: Reply) -> None:
+        """Write a reply so that others see all of it or nothing.
+
+        Raises:
+            UserError: If the folder can't be written to.
+        """
+        path = self._path(request)
+        scratch = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(json.dumps(to_row(reply)), encoding="utf-8")
+            Path(scratch).replace(path)
+        except OSError as error:
+            raise UserError(
+                f"{self.folder} can't be written to ({error.strerror}): set CAI_CACHE to a folder "
+                "that you may write"
+            ) from error
+
+    def _path(self, request: Mapping[str, Any]) -> Path:
+        text = json.dumps(request, sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.json"

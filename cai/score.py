@@ -1,0 +1,175 @@
+"""Score replies with a preference model: ``python -m cai.score --pm DIR IN.jsonl OUT.jsonl``.
+
+DIR is a result of the pm stage, ``outputs/artifacts/pm-...``, or the folder ``model`` or ``twin``
+in it; the base model is the one that its record names. A row needs ``messages`` of which the last
+is the assistant's, or a ``response`` and what came before it: ``messages``, or a ``prompt`` (the
+human's words, or a dialogue ``Human: ... Assistant: ...``, or a list of messages). Rows are
+written with ``score`` added, from which the PM's held-out mean is removed.
+
+Nothing is scored unless every row can be read. OUT appears when all rows are done; until then they
+are in OUT.partial, and the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tqdm import tqdm
+
+from cai.errors import UserError
+
+if TYPE_CHECKING:
+    from cai.scorer import Scorer
+
+SHOWN = 20
+"""Bad rows that are named one by one."""
+
+
+def score_file(scorer: Scorer, source: Path, target: Path, size: int) -> int:
+    """Score a file's replies; the target appears whole or not at all.
+
+    Args:
+        scorer: The preference model.
+        source: JSONL to read.
+        target: JSONL to write; may be the source.
+        size: Rows that are scored together, and at most lost when a run is killed.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        UserError: If a file can't be read or written or rows are malformed.
+    """
+    if not target.parent.is_dir():
+        raise UserError(f"{target.parent}: there is no such folder to write to.")
+    try:
+        count = check_rows(scorer, source)
+        partial = target.with_name(target.name + ".partial")
+        stamp = target.with_name(target.name + ".partial.key")
+        key = _digest(f"{scorer.key} {_digest(source.read_bytes())} {size}".encode())
+        done = _kept_rows(partial, size) if _belongs(partial, stamp, key) else 0
+        stamp.write_text(key, encoding="utf-8")
+        _score_rest(scorer, source, partial, (done, count, size))
+        partial.replace(target)
+        stamp.unlink()
+    except OSError as error:
+        raise UserError(f"{error.filename or source}: {error.strerror}.") from error
+    return count
+
+
+def check_rows(scorer: Scorer, source: Path) -> int:
+    """Count the rows of a file if each can be scored.
+
+    Raises:
+        UserError: Names every row that can't be, by its line.
+    """
+    faults, count = [], 0
+    for number, line in _lines(source):
+        try:
+            row = json.loads(line)
+            json.dumps(row, ensure_ascii=False).encode()
+            scorer.tree(row)
+        except json.JSONDecodeError as error:
+            faults.append(f"{source}, line {number}: not JSON ({error.msg}).")
+        except UnicodeError:
+            faults.append(f"{source}, line {number}: not UTF-8 text.")
+        except ValueError as error:
+            faults.append(f"{source}, line {number}: {error}.")
+        count += 1
+    if faults:
+        rest = f"\nand {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
+        raise UserError("\n".join(faults[:SHOWN]) + rest)
+    return count
+
+
+def _score_rest(
+    scorer: Scorer, source: Path, partial: Path, progress: tuple[int, int, int]
+) -> None:
+    """Append the scores of the rows that are still to do."""
+    done, count, size = progress
+    rows = (cast(dict[str, Any], json.loads(line)) for _, line in _lines(source))
+    rest = islice(rows, done, None)
+    with (
+        partial.open("a", encoding="utf-8") as out,
+        tqdm(total=count, initial=done, desc="score", unit="row", leave=False, disable=None) as bar,
+    ):
+        while part := list(islice(rest, size)):
+            out.writelines(scorer.scored(part))
+            out.flush()
+            bar.update(len(part))
+
+
+def _belongs(partial: Path, stamp: Path, key: str) -> bool:
+    """Tell whether an unfinished file is of the same rows and PM; another one is removed."""
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
+        return True
+    partial.unlink(missing_ok=True)
+    return False
+
+
+def _kept_rows(partial: Path, size: int) -> int:
+    """Cut an unfinished file behind its last whole part and return how many rows it has.
+
+    Rows scored together are scored together again, so that a score has the same bits whether or
+    not the run was interrupted.
+    """
+    if not partial.is_file():
+        return 0
+    with partial.open("rb+") as file:
+        lengths = [len(line) for line in file if line.endswith(b"\n")]
+        kept = len(lengths) // size * size
+        file.truncate(sum(lengths[:kept]))
+    return kept
+
+
+def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield line numbers and lines; blank ones are passed over."""
+    with source.open("rb") as file:
+        yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cai.score", description="Add a preference model's score to each reply."
+    )
+    parser.add_argument("source", type=Path, metavar="IN.jsonl")
+    parser.add_argument("target", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("--pm", type=Path, required=True, metavar="DIR", help="a pm-... result")
+    parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
+    parser.add_argument("--batch", type=int, default=256, metavar="ROWS", help="scored together")
+    options = parser.parse_args(arguments)
+    if options.batch < 1:
+        parser.error(f"--batch={options.batch} must be at least 1")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
+    # Late, for it takes seconds, and a mistake on the command line is said at once.
+    from cai.run import quieten
+    from cai.scorer import load_scorer
+
+    quieten()
+    try:
+        scorer = load_scorer(options.pm, options.hardware)
+        score_file(scorer, options.source, options.target, options.batch)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on where this one stopped\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

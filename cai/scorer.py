@@ -1,0 +1,150 @@
+"""A preference model that the pm stage saved, made ready for anyone's dialogues."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cai.artifacts import RECORD, Artifact
+from cai.composition import CONF
+from cai.config import HardwareConfig, ModelConfig, ModelSource
+from cai.dialogue import Conversation, Role, check_prompt, from_messages, from_text, human
+from cai.errors import UserError
+from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.packing import Tree
+from cai.pipeline import digest_of_folder
+from cai.stages.rl import load_reward_model
+from cai.training.rollouts import RewardModel
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A preference model on its base.
+
+    Attributes:
+        model: The base with the PM's adapters.
+        reward: The PM.
+        tokens: Padded tokens in one forward pass.
+        key: Digest of everything that the scores depend on.
+    """
+
+    model: LanguageModel
+    reward: RewardModel
+    tokens: int
+    key: str
+
+    def tree(self, row: object) -> Tree:
+        """Encode a row.
+
+        Raises:
+            ValueError: Says what is wrong with it.
+        """
+        prompt, reply = read_dialogue(row)
+        try:
+            tree = Tree(self.model.chat.prompt(prompt), [self.model.chat.response(reply)])
+        except UserError as error:
+            raise ValueError(error) from error
+        context = self.model.chat.context
+        if tree.length > context:
+            raise ValueError(f"prompt and reply have {tree.length} tokens, more than {context}")
+        return tree
+
+    def scored(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """Return rows with their scores as lines of JSON."""
+        scores = self.reward.score(self.model, [self.tree(row) for row in rows], self.tokens)
+        return [
+            json.dumps({**row, "score": score}, ensure_ascii=False) + "\n"
+            for row, score in zip(rows, scores.tolist(), strict=True)
+        ]
+
+
+def load_scorer(folder: Path, hardware: str) -> Scorer:
+    """Load a PM that the pm stage saved, on the base that it was trained on.
+
+    Args:
+        folder: The stage's result, or one model in it.
+        hardware: A file of conf/hardware.
+
+    Raises:
+        UserError: If there is no PM, or its base can't be had or is not the same any more.
+    """
+    root, name = _find(folder)
+    record = Artifact("pm", "", root).record()
+    recipe = record["recipe"]
+    try:
+        config = _typed(ModelConfig, OmegaConf.create(recipe["settings"]["model"]))
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"{root / RECORD} describes a base model that this version can't read: make the "
+            "preference model again with stage=pm"
+        ) from error
+    device = _typed(HardwareConfig, OmegaConf.load(CONF / "hardware" / f"{hardware}.yaml"))
+    if config.source is ModelSource.folder:
+        found = digest_of_folder(Path(config.path), "the base model's folder")
+        if found != recipe["content"]["model"]:
+            raise UserError(f"the base model in {config.path} has changed since {root} was trained")
+    model = load_model(config, device)
+    reward = load_reward_model(model, root, name)
+    assert reward is not None
+    identity = [record["files"], name, str(model.device), device.micro_tokens]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    return Scorer(model, reward, device.micro_tokens, key)
+
+
+def _find(folder: Path) -> tuple[Path, str]:
+    """Return the result of the pm stage and the name of the model in it."""
+    for root, name in ((folder, "model"), (folder.resolve().parent, folder.resolve().name)):
+        found = (root / RECORD).is_file() and has_adapter(root / name)
+        if found and Artifact("pm", "", root).record()["stage"] == "pm":
+            return root, name
+    raise UserError(
+        f"--pm={folder} is no preference model: give a folder outputs/artifacts/pm-..., or the "
+        "folder model or twin in it"
+    )
+
+
+def _typed(schema: type[Any], values: Any) -> Any:
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+
+
+def read_dialogue(row: object) -> tuple[Conversation, str]:
+    """Take the prompt and the reply out of a row.
+
+    Raises:
+        ValueError: Says what the row lacks.
+    """
+    if not isinstance(row, dict):
+        raise ValueError("a row must be a JSON object")
+    if "response" not in row:
+        if "messages" not in row:
+            raise ValueError("a row needs 'messages', or 'prompt' and 'response'")
+        talk = _read_messages(row["messages"])
+        if talk[-1].role is not Role.ASSISTANT:
+            raise ValueError("the last of 'messages' must be the assistant's")
+        return talk[:-1], talk[-1].text
+    if not isinstance(row["response"], str):
+        raise ValueError("'response' must be a text")
+    before = row["prompt"] if "prompt" in row else row.get("messages")
+    return check_prompt(_read_prompt(before)), row["response"].strip()
+
+
+def _read_prompt(value: object) -> Conversation:
+    if not isinstance(value, str):
+        return _read_messages(value)
+    text = value.strip()
+    if not text.startswith("Human:"):
+        return (human(text),)
+    return from_text(text.removesuffix("\n\nAssistant:"))
+
+
+def _read_messages(value: object) -> Conversation:
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise ValueError("what comes before a reply must be a text or a list of messages")
+    return from_messages(value)

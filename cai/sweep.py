@@ -1,0 +1,233 @@
+"""What a sweep says: at its start what its arms share, at its end which failed, and one report."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cai.composition import explain, typed
+from cai.config import Config, TrackingConfig
+from cai.errors import UserError
+
+log = logging.getLogger("cai")
+
+FAILED = "failed.txt"
+"""In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
+RESULT = "result.json"
+"""In the folder of an arm that reached an evaluation: where the result is."""
+HOW = ("hydra", "hardware", "outputs", "tracking")
+"""Keys whose values do not tell one experiment from another."""
+
+failures: list[str] = []
+"""What went wrong in this command, for its last lines and its exit code."""
+
+
+class Sweep(Callback):
+    """Hydra calls this at the start and the end of a sweep and of each of its arms."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Say how many stage runs the arms share."""
+        overrides = arms(config)
+        if overrides is None:
+            log.info("sweep: arms are chosen as results come in; they share upstream stages")
+            return
+        configs = []
+        for arm in overrides:
+            try:
+                configs.append(compose_arm(config, arm))
+            except (UserError, HydraException, OmegaConfBaseException) as error:
+                log.warning("sweep: %s can't run: %s", label(arm), explain(error))
+        try:
+            log.info("%s\n", share(configs).describe())
+        except UserError as error:
+            log.warning("sweep: %s", error)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Forget what an earlier run of this arm left in the same folder."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            for name in (FAILED, RESULT):
+                (Path(config.hydra.runtime.output_dir) / name).unlink(missing_ok=True)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Keep an arm's error in its folder and its log, so that the other arms go on."""
+        if config.hydra.mode != RunMode.MULTIRUN or job_return.status is not JobStatus.FAILED:
+            return
+        error = job_return._return_value  # reading return_value would raise it
+        log.error("this arm failed", exc_info=error)
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        fail(f"{type(error).__name__}: {first}")
+        job_return.return_value = None
+        job_return.status = JobStatus.COMPLETED
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name the arms that failed and write one report over the others."""
+        folder = Path(config.hydra.sweep.dir)
+        failed = failed_arms(folder)
+        failures.extend(f"failed: {arm}: {why}" for arm, why in failed.items())
+        try:
+            log.info("\n%s", joined_report(folder))
+        except (UserError, OSError) as error:
+            failures.append(f"no report of the sweep: {error}")
+
+
+def fail(sentence: str) -> None:
+    """Keep a failure for the end of the command, or for the end of the sweep it is an arm of."""
+    job = HydraConfig.get()
+    if job.mode == RunMode.MULTIRUN:
+        (Path(job.runtime.output_dir) / FAILED).write_text(sentence + "\n", encoding="utf-8")
+    else:
+        failures.append(sentence)
+
+
+def describe_run(tracking: TrackingConfig) -> None:
+    """Add to the tracker's settings which experiment this is: its overrides and its sweep."""
+    job = HydraConfig.get()
+    tracking.tags = [*tracking.tags, *_telling(job.overrides.task)]
+    if job.mode == RunMode.MULTIRUN and tracking.group is None:
+        tracking.group = Path(job.sweep.dir).name
+
+
+def arms(config: DictConfig) -> list[list[str]] | None:
+    """Return the overrides of every arm; ``None`` if a search decides on them as it goes."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    sweeper = config.hydra.sweeper
+    if not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        return None
+    given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(config_loader=loader)
+    parsed = parser.parse_overrides([*given, *config.hydra.overrides.task])
+    [every_arm] = BasicSweeper.split_arguments(parsed, None)
+    return every_arm
+
+
+def compose_arm(config: DictConfig, overrides: Sequence[str]) -> Config:
+    """Return the typed config of one arm, as its job will see it."""
+    loader = GlobalHydra.instance().config_loader()
+    composed = loader.load_sweep_config(config, list(overrides))
+    OmegaConf.set_struct(composed, False)
+    del composed["hydra"]
+    return typed(composed)
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How many stage runs the arms of a sweep need.
+
+    Attributes:
+        arms: Number of arms.
+        needed: Stage runs per stage if every arm made its own.
+        distinct: Different results among them, per stage.
+        made: How many of these are there already, per stage.
+    """
+
+    arms: int
+    needed: Counter[str]
+    distinct: Counter[str]
+    made: Counter[str]
+
+    def describe(self) -> str:
+        """Write the table and what sharing saves."""
+        needed, distinct, made = (c.total() for c in (self.needed, self.distinct, self.made))
+        rows = [("stage", "arms", "runs", "made before")]
+        rows += [
+            (stage, str(self.needed[stage]), str(self.distinct[stage]), str(self.made[stage]))
+            for stage in self.needed
+        ]
+        table = [f"{name:10}{a:>6}{b:>6}{c:>13}" for name, a, b, c in rows]
+        return "\n".join(
+            [
+                f"sweep of {self.arms} arms: {distinct} stage runs instead of {needed}; "
+                f"sharing saves {needed - distinct}, and {made} are there already",
+                *table,
+            ]
+        )
+
+
+def share(configs: Sequence[Config]) -> Sharing:
+    """Plan every arm and count the stage runs that several have in common."""
+    from cai.artifacts import Store
+    from cai.pipeline import State, plan
+
+    needed: Counter[str] = Counter()
+    states: dict[tuple[str, str], State] = {}
+    for config in configs:
+        for step in plan(config, Store(Path(config.outputs) / "artifacts")):
+            needed[step.stage.name] += 1
+            states[step.stage.name, step.key] = step.state
+    distinct = Counter(stage for stage, _ in states)
+    made = Counter(stage for (stage, _), state in states.items() if state is State.reuse)
+    return Sharing(len(configs), needed, distinct, made)
+
+
+def failed_arms(folder: Path) -> dict[str, str]:
+    """Return the arms of a sweep's folder that failed, and why."""
+    return {
+        label(_overrides(path.parent)): path.read_text(encoding="utf-8").strip()
+        for path in sorted(folder.rglob(FAILED))
+    }
+
+
+def joined_report(folder: Path) -> str:
+    """Write ``report.html`` over the arms that reached an evaluation; return what to tell."""
+    found = sorted(path.parent for path in folder.rglob(RESULT))
+    if not found:
+        return f"no arm reached stage=evaluate, so there is nothing to compare: {folder}"
+    from cai.report import collect, comparison_table, write_report
+
+    result = collect(found)
+    page = write_report(result, folder / "report.html")
+    return f"{comparison_table(result)}\n\nreport of the sweep: {page}"
+
+
+def objectives(folder: Path) -> tuple[float, float, float] | None:
+    """Return what a search optimises: the policy's two Elo scores and its evasiveness.
+
+    Args:
+        folder: Of a job.
+
+    Returns:
+        Harmlessness Elo, helpfulness Elo and evasiveness of the policy; ``None`` if the job did not
+        reach an evaluation, or had no judge for them.
+    """
+    import json
+
+    if not (folder / RESULT).exists():
+        return None
+    artifact = Path(json.loads((folder / RESULT).read_text(encoding="utf-8"))["artifact"])
+    summary = json.loads((artifact / "summary.json").read_text(encoding="utf-8"))
+    [metrics] = [s["metrics"] for s in summary["systems"] if s["name"] == summary["recipe"]]
+    names = ("harmlessness_elo", "helpfulness_elo", "evasiveness")
+    if any(name not in metrics for name in names):
+        return None
+    harmless, helpful, evasive = (metrics[name]["value"] for name in names)
+    return harmless, helpful, evasive
+
+
+def label(overrides: Sequence[str]) -> str:
+    """Name an arm by what was set for it."""
+    return " ".join(_telling(overrides)) or "defaults"
+
+
+def _telling(overrides: Sequence[str]) -> list[str]:
+    return [word for word in overrides if word.lstrip("+~").split("=")[0].split(".")[0] not in HOW]
+
+
+def _overrides(folder: Path) -> list[str]:
+    saved = OmegaConf.load(folder / ".hydra" / "overrides.yaml")
+    return [str(word) for word in saved]
