@@ -82,8 +82,8 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
         config = _typed(ModelConfig, OmegaConf.create(recipe["settings"]["model"]))
     except OmegaConfBaseException as error:
         raise UserError(
-            f"{root / RECORD} describes a base model that this version can't read: make the "
-            "preference model again with stage=pm"
+            f"{root / RECORD} describes a base model in a way that this version can't read "
+            f"({str(error).splitlines()[0]}): make the preference model again with stage=pm"
         ) from error
     device = _typed(HardwareConfig, OmegaConf.load(CONF / "hardware" / f"{hardware}.yaml"))
     if config.source is ModelSource.folder:

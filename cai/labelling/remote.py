@@ -27,6 +27,9 @@ ANSWER_TOKENS = 12
 """Room for "The answer is: (A)" in any tokenizer, and not for an essay."""
 TOP = 20
 """Rivals per token, the most that servers give."""
+SAMPLES = 4
+"""Samples that are compared to see whether a server samples."""
+_RANDOM = "Write a random number of nine digits."
 _PROBE = Question(
     (human("Which of these is a fruit?\nOptions:\n (A) [[[an apple]]]\n (B) [[[a stone]]]"),),
     ANSWER_OPENING,
@@ -51,7 +54,7 @@ class ChoiceReader:
             UserError: If it does not answer.
         """
         self.endpoint, self.votes, self.seed = endpoint, votes, seed
-        self.exact = self._probe()
+        self.exact = _gives_logprobs(endpoint)
         how = "read off log-probabilities" if self.exact else f"shares of {votes} sampled votes"
         log.info("%s: answers are %s", endpoint.settings.url, how)
 
@@ -82,19 +85,7 @@ class ChoiceReader:
 
     def _vote(self, talk: Conversation, n: int) -> dict[str, Any]:
         seed = seed_of(self.seed, "vote", to_text(talk), n)
-        return {"max_tokens": ANSWER_TOKENS, "temperature": 1.0, "seed": _short(seed)}
-
-    def _probe(self) -> bool:
-        talk = as_request(_PROBE)
-        try:
-            return self.endpoint.ask(Request(talk, _EXACT)).places is not None
-        except Refused as refusal:
-            log.debug("log-probabilities refused: %s", refusal)
-        try:
-            self.endpoint.ask(Request(talk, self._vote(talk, 0)))
-        except Refused as refusal:
-            raise self.endpoint.refused(str(refusal)) from None
-        return False
+        return _sampled(ANSWER_TOKENS, 1.0, seed)
 
 
 class RemoteChoice:
@@ -152,11 +143,8 @@ class RemoteChains:
         answers[n // self.settings.chains] = Answer(found, tokens + reading.tokens)
 
     def _sampling(self, asked: Asked, chain: int) -> dict[str, Any]:
-        return {
-            "max_tokens": self.settings.chain_tokens,
-            "temperature": self.settings.temperature,
-            "seed": _short(chain_seed(self.shots[2], asked, chain)),
-        }
+        seed = chain_seed(self.shots[2], asked, chain)
+        return _sampled(self.settings.chain_tokens, self.settings.temperature, seed)
 
 
 def remote_answerer(settings: FeedbackConfig, shots: Shots, cache: Path) -> Answerer:
@@ -167,11 +155,41 @@ def remote_answerer(settings: FeedbackConfig, shots: Shots, cache: Path) -> Answ
     """
     endpoint = Endpoint(settings.endpoint, cache)
     reader = ChoiceReader(endpoint, settings.endpoint.votes, shots[2])
+    if not reader.exact or (settings.cot and settings.temperature > 0):
+        _check_sampling(endpoint)
     if settings.cot:
         return RemoteChains(reader, settings, shots)
     return RemoteChoice(reader, shots)
 
 
-def _short(seed: int) -> int:
-    """Cut a seed to 31 bits, which every server takes."""
-    return seed & 0x7FFF_FFFF
+def _gives_logprobs(endpoint: Endpoint) -> bool:
+    """Ask for them; a server without may leave them out or refuse the whole request."""
+    try:
+        return endpoint.ask(Request(as_request(_PROBE), _EXACT)).places is not None
+    except Refused as refusal:
+        log.debug("log-probabilities refused: %s", refusal)
+        return False
+
+
+def _check_sampling(endpoint: Endpoint) -> None:
+    """Warn if samples of what should be random are all alike.
+
+    Some servers take the likeliest token at any temperature, and votes then say only 0 or 1.
+    """
+    talk = (human(_RANDOM),)
+    tries = [Request(talk, _sampled(ANSWER_TOKENS, 1.0, n)) for n in range(SAMPLES)]
+    replies = endpoint.ask_all(tries)
+    if len({reply.text for reply in replies if reply}) == 1:
+        log.warning(
+            "%s gave the same reply to %d samples at temperature 1: it may not sample, and then "
+            "votes and chains are all alike; with transformers serve, set do_sample to true in "
+            "the model's generation_config.json",
+            endpoint.settings.url,
+            SAMPLES,
+        )
+
+
+def _sampled(tokens: int, temperature: float, seed: int) -> dict[str, Any]:
+    """Ask for a sample of the model's own distribution; every server takes 31 bits of seed."""
+    short = seed & 0x7FFF_FFFF
+    return {"max_tokens": tokens, "temperature": temperature, "top_p": 1.0, "seed": short}

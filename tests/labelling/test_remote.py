@@ -161,13 +161,16 @@ def test_the_cache_labels_again_without_the_server(judge, tiny):
 class Voter:
     """Samples (A) with a probability, and at times says nothing of use; no log-probabilities."""
 
-    def __init__(self, probability, useless=0.0, refuses=False):
+    def __init__(self, probability, useless=0.0, refuses=False, samples=True):
         self.probability, self.useless, self.refuses = probability, useless, refuses
+        self.samples = samples
 
     def __call__(self, got, n):
         if self.refuses and "logprobs" in got.body:
             return (422, {"error": {"message": "Unexpected fields: logprobs"}}, {})
-        draws = random.Random(got.body.get("seed", 0))
+        draws = random.Random(got.body.get("seed", 0) * self.samples)
+        if got.body["messages"][0]["content"] == "Write a random number of nine digits.":
+            return completion(str(draws.randrange(10**9)))
         if draws.random() < self.useless:
             return completion("I can't decide between (A) and (B).")
         chosen = "(A)" if draws.random() < self.probability else "(B)"
@@ -186,6 +189,15 @@ def test_votes_converge_to_the_probability(refuses, judge):
         bodies = [got.body for got in server.requests[-400:]]
     assert len({body["seed"] for body in bodies}) == 400
     assert all("logprobs" not in body and body["temperature"] == 1 for body in bodies)
+
+
+def test_a_server_that_does_not_sample_is_told_apart(judge, caplog):
+    with ChatServer(Voter(0.8)) as server:
+        judge(server)
+    assert "may not sample" not in caplog.text
+    with ChatServer(Voter(0.8, samples=False)) as server:
+        judge(server)
+    assert "gave the same reply to 4 samples at temperature 1" in caplog.text
 
 
 def test_what_cannot_be_read_is_dropped_and_counted(judge, caplog):
@@ -214,10 +226,13 @@ class Reasoner(LikeOpenAI):
         last = got.body["messages"][-1]["content"]
         if last.endswith("Let's think step by step:"):
             assert got.body["max_tokens"] == 32
+            assert got.body["top_p"] == 1
             seed = got.body["seed"]
             text = f"Thought {seed % 1000}."
             cut = "Why?" in last and seed % 2
             return completion(text, finish="length" if cut else "stop")
+        if last == "Write a random number of nine digits.":
+            return completion(str(got.body["seed"]))
         if not last.startswith(f"{ONLY} So the answer is:"):
             return completion("(A)", [("(", {"(": -0.1, "I": -2}), ("A", {"A": -0.1, "B": -2})])
         thought = got.body["messages"][-2]["content"]
@@ -236,7 +251,9 @@ def test_each_chain_is_answered_by_itself(judge, tiny):
     with ChatServer(Reasoner(tiny)) as server:
         talking = judge(server, cot=True, chains=4)
         verdicts = talking.judge(PAIRS)
-    chains = [got.body for got in server.requests if "seed" in got.body]
+    cue = "Let's think step by step:"
+    bodies = [got.body for got in server.requests]
+    chains = [body for body in bodies if body["messages"][-1]["content"].endswith(cue)]
     assert len({body["seed"] for body in chains}) == 3 * 3 * 2 * 4
     cut = sum("Why?" in body["messages"][-1]["content"] and body["seed"] % 2 for body in chains)
     assert 0 < cut < 24
