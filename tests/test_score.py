@@ -120,7 +120,7 @@ def test_a_killed_run_goes_on_where_it_stopped(pm, tmp_path, monkeypatch, calls)
     partial = tmp_path / "parts.jsonl.partial"
     assert len(read(partial)) == 6 * calls
     with partial.open("a") as file:  # a kill in the middle of a write
-        file.write('{"prompt": "Question')
+        file.write('{"score": 9}\n{"prompt": "Question')
     monkeypatch.setattr(
         module.Scorer, "scored", lambda self, r: asked.append(len(r)) or scored(self, r)
     )

@@ -157,6 +157,7 @@ class FeedbackConfig:
     chains: int = MISSING
     label: LabelKind = MISSING
     clamp: list[float] = MISSING
+    calibrate: bool = MISSING
     temperature: float = MISSING
     reply_tokens: int = MISSING
     chain_tokens: int = MISSING

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from cai.algorithms.calibration import fit_temperature
 from cai.config import (
     Average,
     ComparisonPrinciple,
@@ -119,6 +120,26 @@ class Judge:
         """Combine a way of asking with the principles to ask about."""
         self.method, self.principles = method, principles
         self.settings, self.seed = settings, seed
+        self.temperature = 1.0
+
+    def calibrate(self, known: Sequence[Comparison]) -> None:
+        """Fit the temperature that the log-odds of labels are divided by (Guo et al. 2017).
+
+        A small model is right more often than it is sure, and labels near one half teach nothing.
+        The targets are Platt's (1999), (n + 1) / (n + 2) for a right answer, so that a few
+        comparisons, all answered rightly, do not make every label certain.
+
+        Args:
+            known: Comparisons with a known answer that nothing was trained on.
+        """
+        # Every other one with the better reply second, so that a bias does not pass for skill.
+        shown = [c if n % 2 else c.swap() for n, c in enumerate(known)]
+        verdicts = zip(self.judge(shown), shown, strict=True)
+        pairs = [(v.probability, c.probability) for v, c in verdicts if v.probability is not None]
+        if pairs:
+            certainty = (len(pairs) + 1) / (len(pairs) + 2)
+            targets = [certainty if truth > 0.5 else 1 - certainty for _, truth in pairs]
+            self.temperature = fit_temperature([log_odds(p) for p, _ in pairs], targets)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
         """Label comparisons."""
@@ -150,6 +171,8 @@ class Judge:
         found = [opinion.probability(self.settings) for opinion in opinions.values()]
         values = [p for p in found if p is not None]
         probability = mean(values, self.settings.average) if values else None
+        if probability is not None:
+            probability = cooled(probability, self.temperature)
         chains = self.settings.chains if self.settings.cot else 1
         read = sum(len(answer.probabilities) for _, answer in answered)
         return Verdict(
@@ -166,9 +189,21 @@ def mean(probabilities: Sequence[float], average: Average) -> float:
     """Average probabilities as they are, or as log-odds."""
     if average is Average.probability:
         return sum(probabilities) / len(probabilities)
-    kept = [min(max(p, _EDGE), 1 - _EDGE) for p in probabilities]
-    odds = sum(math.log(p / (1 - p)) for p in kept) / len(kept)
+    odds = sum(map(log_odds, probabilities)) / len(probabilities)
     return 1 / (1 + math.exp(-odds))
+
+
+def cooled(probability: float, temperature: float) -> float:
+    """Divide the log-odds of a probability by a temperature."""
+    if temperature == 1:
+        return probability
+    return 1 / (1 + math.exp(-log_odds(probability) / temperature))
+
+
+def log_odds(probability: float) -> float:
+    """Return log(p / (1 - p)), finite at both ends."""
+    kept = min(max(probability, _EDGE), 1 - _EDGE)
+    return math.log(kept / (1 - kept))
 
 
 def to_label(probability: float, settings: FeedbackConfig) -> float:

@@ -11,7 +11,7 @@ from cai.constitution.prompts import OPTIONS
 MOST_UNLISTED = 0.01
 """How far an option that is not among the listed tokens may move a probability."""
 
-_OPENING = r"(?:(?:So )?[Tt]he answer is|Answer|Option)?"
+_OPENING = r"(?:(?:So )?[Tt]he (?:correct )?answer is|Answer|Option)?"
 _FILLER = r"[\s*_:\"'`]*"
 _CHOICE = re.compile(
     rf"{_FILLER}{_OPENING}{_FILLER}"
@@ -84,10 +84,15 @@ def to_row(reply: Reply) -> dict[str, Any]:
     return {"choices": [choice], "usage": {"total_tokens": reply.tokens}}
 
 
-def read_choice(text: str) -> int | None:
-    """Return the index of the option that a text begins with, None if it is not clear."""
+def read_choice(text: str, *, bare: bool = True) -> int | None:
+    """Return the index of the option that a text begins with, None if it is not clear.
+
+    Args:
+        text: A reply or its beginning.
+        bare: Whether a letter without a bracket before it will do.
+    """
     found = _CHOICE.match(text)
-    if found is None:
+    if found is None or (found.group(2) and not bare):
         return None
     chosen = OPTIONS.index(found.group(1) or found.group(2))
     return None if f"({OPTIONS[1 - chosen]})" in text else chosen
@@ -102,7 +107,8 @@ def first_option_probability(reply: Reply) -> float | None:
     .. math:: m_k = \sum_i p(t_1 .. t_{i-1}) \sum_{c: t_1 .. t_{i-1} c \text{ names } k} p(c | ..)
 
     up to the place at which the reply has named one; the result is m_0 / (m_0 + m_1). It is exact
-    if what comes after an option's name is certain.
+    if what comes after an option's name is certain. On the way there a letter counts only with a
+    bracket before it, because a bare "A" may well begin a sentence.
 
     Args:
         reply: With its places.
@@ -116,11 +122,12 @@ def first_option_probability(reply: Reply) -> float | None:
         return None
     before, path, masses, unlisted = "", 0.0, [0.0, 0.0], 0.0
     for taken, candidates in reply.places:
+        decided = read_choice(before + taken.text) is not None
         for token in candidates:
-            chosen = read_choice(before + token.text)
+            chosen = read_choice(before + token.text, bare=decided)
             if chosen is not None:
                 masses[chosen] += math.exp(path + token.logprob)
-        if read_choice(before + taken.text) is not None:
+        if decided:
             unlisted = math.exp(path + min(token.logprob for token in candidates))
             break
         before, path = before + taken.text, path + taken.logprob

@@ -34,6 +34,7 @@ def label_report(
     probabilities = [row["probability"] for row in rows if row["probability"] is not None]
     report: dict[str, Any] = {
         "labels": len(probabilities),
+        "temperature": judge.temperature,
         "unreadable": sum(row["unreadable"] for row in rows),
         "dropped": sum(row["label"] is None for row in rows),
         "entropy": statistics.fmean(map(_entropy, probabilities)) if probabilities else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +47,11 @@ class Result:
     runs: list[Row]
     upstream: dict[str, Any]
     paper: list[Row] = field(default_factory=list)
+
+    @property
+    def own_scales(self) -> bool:
+        """Whether ratings of different runs can't be compared."""
+        return any(OWN_SCALES in run["notes"] for run in self.runs)
 
 
 def collect(folders: Sequence[Path]) -> Result:
@@ -106,23 +111,25 @@ def _summary(folder: Path) -> Row:
 
 def _names(runs: list[Row]) -> list[dict[str, str]]:
     """Name systems for display: one model has one name, and differing ones say what differs."""
-    models: dict[str, set[str]] = {}
-    for run in runs:
-        for system in run["systems"]:
-            models.setdefault(system["name"], set()).add(system["model"])
     differing = _differing(runs)
-    shown = []
-    for run in runs:
-        said = ", ".join(f"{key}={run['settings'].get(key)}" for key in differing)
-        shown.append(
-            {
-                s["name"]: s["name"]
-                if len(models[s["name"]]) == 1
-                else f"{s['name']} ({said or s['model']})"
-                for s in run["systems"]
-            }
-        )
-    return shown
+    said = [", ".join(f"{key}={run['settings'].get(key)}" for key in differing) for run in runs]
+    models: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for run, about in zip(runs, said, strict=True):
+        for system in run["systems"]:
+            models[(system["name"],)].add(system["model"])
+            models[system["name"], about].add(system["model"])
+
+    def title(system: Row, about: str) -> str:
+        name, model = system["name"], system["model"]
+        if len(models[(name,)]) == 1:
+            return str(name)
+        told = [about] if len(models[name, about]) == 1 else [about, model]
+        return f"{name} ({', '.join(filter(None, told))})"
+
+    return [
+        {system["name"]: title(system, about) for system in run["systems"]}
+        for run, about in zip(runs, said, strict=True)
+    ]
 
 
 def _differing(runs: list[Row]) -> list[str]:

@@ -61,6 +61,7 @@ def sections(result: Result) -> Iterator[Section]:
 def _systems(result: Result, n: int) -> str:
     columns = {**COLUMNS, **MORE}
     zero = zero_of([system["name"] for system in result.systems])
+    scale = "" if result.own_scales else f"Elo is relative: {_say(zero)} stands at 0. "
     rows = [
         [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in columns.items())]
         for s in result.systems
@@ -71,7 +72,7 @@ def _systems(result: Result, n: int) -> str:
     )
     caption = (
         f'<p class="note">{n} red-team prompts. In brackets: 95 % intervals from a bootstrap over '
-        f"prompts. Elo is relative: {_say(zero)} stands at 0. Evasive: declines without a reason. "
+        f"prompts. {scale}Evasive: declines without a reason. "
         "Over-refuses: declines a prompt that only sounds harmful.</p>"
     )
     return _table(["system", *(h for h, _ in columns.values())], rows) + caption + notes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cai.report.collect import Result
+from cai.report.collect import OWN_SCALES, Result
 
 COLUMNS = {
     "harmlessness_elo": ("harmless Elo", 0),
@@ -56,10 +56,11 @@ def comparison_table(result: Result) -> str:
         cells = [cell(system["metrics"].get(key), d) for key, (_, d) in shown.items()]
         rows.append([system["name"], *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
+    lines = [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
-    )
+    ]
+    return "\n".join([*lines, *([OWN_SCALES] if result.own_scales else [])])
 
 
 def csv_rows(result: Result) -> list[dict[str, Any]]:

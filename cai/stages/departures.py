@@ -28,6 +28,10 @@ def departures(settings: Mapping[str, Any]) -> list[str]:
         )
     if settings.get("feedback.model") == "helpful" and not settings.get("feedback.cot"):
         said.append("The feedback model is the helpful assistant; the paper's a pre-trained model.")
+    if settings.get("feedback.calibrate"):
+        said.append(
+            "AI labels are calibrated by a temperature that is fitted on held-out comparisons."
+        )
     if settings.get("revise.few_shots") == 0:
         said.append("Critiques and revisions are asked for without few-shots.")
     if settings.get("model.temperature", 1.0) != 1.0:

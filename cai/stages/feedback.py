@@ -45,6 +45,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         (model, adapters[settings.model]),
         config.seed,
     )
+    known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
+    if settings.calibrate:
+        judge.calibrate(corpus.harmless_pairs.validation)
+        known = corpus.harmless_pairs.test
     comparisons = [_comparison(row) for row in pairs if row["a"] and row["b"]]
     started = time.monotonic()
     rows = make_rows(
@@ -66,7 +70,6 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
             "set feedback.cot=false"
         )
     write_jsonl(out / "comparisons.jsonl", [comparison.to_row() for comparison in labelled])
-    known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
     report = {"empty": len(pairs) - len(comparisons), **label_report(judge, rows, known)}
     write_json(out / "report.json", report)
     # Seconds differ from run to run, so they are recorded beside the result and not in it.

@@ -142,7 +142,7 @@ def _judged(asked: Mapping[str, Item], rows: Sequence[Row], mode: PaperMode) -> 
             shares = [p, 1 - p] if item.right == (0,) else [1 - p, p]
             yield Judged(shares, item.right, item.group)
             continue
-        chains = row["chains"][:5] if mode is PaperMode.cot else row["chains"]
+        chains = row["chains"][:1] if mode is PaperMode.cot else row["chains"]
         read = [chain for chain in chains if chain is not None]
         if read:
             shares = [statistics.fmean(part) for part in zip(*read, strict=True)]

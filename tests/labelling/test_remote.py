@@ -74,6 +74,7 @@ def settings(endpoint, **changes):
         "chains": 1,
         "label": LabelKind.soft,
         "clamp": [0.4, 0.6],
+        "calibrate": False,
         "temperature": 1.0,
         "reply_tokens": 8,
         "chain_tokens": 32,
@@ -289,6 +290,7 @@ READ = {
     "The answer is: (B)": 1,
     "The answer is (A).": 0,
     "So the answer is: B": 1,
+    "The correct answer is (B)": 1,
     "Answer: (A)": 0,
     "Option B": 1,
     "(A) because it is kind": 0,
@@ -330,14 +332,17 @@ def test_a_single_token_is_normalised():
 
 
 def test_ways_that_the_reply_did_not_take_count_as_well():
-    # A: .1 at once, and .7 * .3 after "("; B: .7 * .6 after "(" and .05 at once.
+    # A: .1 at once, and .7 * .3 after "("; B: .7 * .6 after "(" and .05 at once. The bare "A" may
+    # be an article and does not count, but it does where the reply itself has a bare letter.
     reply = path(
-        ("(", {"(": 0.7, "A": 0.1, "B": 0.05, "Well": 0.1}),
+        ("(", {"(": 0.7, "(A": 0.1, "(B": 0.05, "A": 0.09}),
         ("B", {"A": 0.3, "B": 0.6}),
         (")", {")": 0.9, "A": 0.05}),
     )
     a, b = 0.1 + 0.7 * 0.3, 0.05 + 0.7 * 0.6
     assert first_option_probability(reply) == pytest.approx(a / (a + b))
+    bare = path(("B", {"B": 0.5, "A": 0.2, "(A": 0.1, "I": 0.01}))
+    assert first_option_probability(bare) == pytest.approx(0.3 / 0.8)
 
 
 def test_tokens_after_the_choice_change_nothing():
