@@ -28,7 +28,8 @@ from cai.lm.generate import Sampling, generate
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
-from cai.training.ppo import PPOModule, Roles
+from cai.training.iteration import Roles
+from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit
 

@@ -12,7 +12,8 @@ from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead
 from cai.lm.load import load_model
-from cai.training.ppo import PPOModule, Roles, kl_controller
+from cai.training.iteration import Roles, kl_controller
+from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit
 

@@ -14,10 +14,12 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from wandb_file import offline_runs
 
 from cai import sweep
 from cai.artifacts import Store
 from cai.composition import CONF, typed
+from cai.dashboard import SECTIONS, Kind
 from cai.pipeline import plan
 from cai.report import collect
 
@@ -27,6 +29,8 @@ WANDB = SWEEPS / "wandb_cot_label_smoothing.yaml"
 SEARCH = SWEEPS / "search.yaml"
 NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml") if path not in (WANDB, SEARCH))
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu")
+
+SHORT = ("rl.iterations=1", "rl.evaluate_every=1")
 
 VARIES = {
     "cot_label_smoothing": (
@@ -156,6 +160,9 @@ def test_the_wandb_sweep_asks_for_the_same_arms(tmp_path):
     assert {config.tracking.mode.value for config in configs} == {"online"}
 
 
+OTHER_POLICY = re.compile("evaluate/(rl_cai_cot|dpo_cai|hh_rlhf|helpful_rlhf)/")
+
+
 def start(outputs, *words):
     command = [sys.executable, "-m", "cai", *words, *TOUR, f"outputs={outputs}"]
     return subprocess.Popen(
@@ -187,12 +194,15 @@ def four_arms(tmp_path_factory):
             raise ZeroDivisionError("nobody's mistake\nsecond line")
         right(config, *rest)
 
-    words = ["-m", "pm.label_smoothing=0.0,0.7,0.3,0.2", "rl.iterations=1", "seed=5"]
+    words = ["-m", "pm.label_smoothing=0.0,0.7,0.3,0.2", *SHORT]
     text = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(text), redirect_stderr(text):
         patch.setattr(pm, "run", crash)
         patch.setattr(sweep, "failures", [])
-        patch.setattr(sys, "argv", ["cai", *words, *TOUR, f"outputs={outputs}"])
+        for name in ("DATA", "CACHE", "CONFIG"):
+            patch.setenv(f"WANDB_{name}_DIR", str(outputs / "wandb"))
+        argv = ["cai", *words, *TOUR, "tracking=offline", "tracking.group=four", "hydra.job.name=x"]
+        patch.setattr(sys, "argv", [*argv, f"outputs={outputs}"])
         code = program.main()
     [folder] = outputs.glob("sweeps/*")
     return code, text.getvalue(), outputs, folder
@@ -201,7 +211,10 @@ def four_arms(tmp_path_factory):
 def test_the_start_says_what_is_saved_and_which_arm_cannot_run(four_arms):
     _, text, _, _ = four_arms
     head = text[: text.index("Launching")]
-    assert "pm.label_smoothing=0.7 rl.iterations=1 seed=5 model=tiny scale=tour can't run: " in head
+    assert (
+        "pm.label_smoothing=0.7 rl.iterations=1 rl.evaluate_every=1 model=tiny scale=tour can't run:"
+        in head
+    )
     assert "sweep of 3 arms: 13 stage runs instead of 21; sharing saves 8, and 0 are" in head
 
 
@@ -219,7 +232,7 @@ def test_a_failed_arm_is_named_and_does_not_lose_the_others(four_arms):
 
 def test_only_a_crash_leaves_a_traceback_and_only_in_its_log(four_arms):
     _, _, _, folder = four_arms
-    logs = {path.parent.name: path.read_text() for path in folder.glob("*/*.log")}
+    logs = {path.parent.name: path.read_text() for path in folder.glob("*/x.log")}
     assert {arm for arm, log in logs.items() if "Traceback" in log} == {"2"}
 
 
@@ -231,6 +244,40 @@ def test_one_page_holds_the_arms_that_worked(four_arms):
         assert arm in page
         assert arm in text
     assert "0.7" not in page.split("<script>")[0].split("pm.label_smoothing=")[-1][:4]
+
+
+def test_the_tracker_knows_the_sweep_the_arm_and_all_settings_so_far(four_arms):
+    """What W&B would get, read back: one run per stage and arm, in one group."""
+    _, _, _, folder = four_arms
+    runs = {arm: offline_runs(folder / arm) for arm in ("0", "1", "2", "3")}
+    kinds = {arm: sorted(run.run.job_type for run in runs[arm]) for arm in runs}
+    later = ["evaluate", "pm", "rl"]
+    assert kinds == {
+        "0": sorted(["helpful", "revise", "sft", "feedback", *later]), "1": [], "2": ["pm"],
+        "3": later,
+    }  # fmt: skip
+    everything = [run for arm in runs.values() for run in arm]
+    assert {run.run.run_group for run in everything} == {"four"}
+    assert [run.exit.exit_code for run in runs["2"]] == [1]
+    policy = next(run for run in runs["3"] if run.run.job_type == "rl")
+    assert "pm.label_smoothing=0.2" in list(policy.run.tags)
+    assert policy.run.display_name.startswith("rl pm.label_smoothing=0.2 ")
+    assert policy.config["pm"]["label_smoothing"] == 0.2
+    assert policy.config["feedback"]["cot"] is False
+    assert "evaluate" not in policy.config
+
+
+def test_dashboards_draw_what_is_logged(four_arms):
+    """Every panel of this recipe has its numbers; other recipes log the same of their policy."""
+    _, _, _, folder = four_arms
+    logged = {key for run in offline_runs(folder) for row in run.history for key in row}
+    for section in SECTIONS:
+        for panel in section.panels:
+            names = [name for name in (*panel.metrics, panel.x) if name is not None]
+            if panel.kind is Kind.table:
+                names = [f"{name}/_type" for name in names]
+            for name in names:
+                assert OTHER_POLICY.sub("evaluate/rl_cai/", name) in logged, name
 
 
 def test_a_search_would_be_told_the_policys_scores(four_arms):
@@ -265,7 +312,7 @@ def test_runs_that_share_no_system_still_have_one_page(four_arms, tmp_path):
 def test_running_a_sweep_again_makes_only_what_is_missing(four_arms):
     """The shared stages, and three for each arm that worked, are there; the crashed arm's not."""
     _, _, outputs, _ = four_arms
-    words = ["rl.iterations=1", "seed=5", *TOUR, f"outputs={outputs}"]
+    words = [*SHORT, *TOUR, f"outputs={outputs}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         configs = [
             typed(compose("config", overrides=[f"pm.label_smoothing={value}", *words]))

@@ -15,7 +15,8 @@ from hydra import compose, initialize_config_dir
 from cai.composition import CONF, typed
 from cai.lm.heads import ScalarHead
 from cai.lm.load import load_model
-from cai.training.ppo import PPOModule, Roles
+from cai.training.iteration import Roles
+from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit
 

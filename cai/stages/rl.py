@@ -16,7 +16,8 @@ from cai.stages.pm import COMPARISONS, adapter_name, pair_tree
 from cai.stages.watch import GoodhartWatch
 from cai.tracking import Tracker
 from cai.training.dpo import DPOModule
-from cai.training.ppo import PPOModule, Roles
+from cai.training.iteration import Roles
+from cai.training.ppo import PPOModule
 from cai.training.preference import LabelledPair
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit, seed_everything

@@ -23,7 +23,8 @@ from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.stages.sampling import sample_replies
 from cai.tracking import Tracker
-from cai.training.ppo import PPOModule, Roles
+from cai.training.iteration import Roles
+from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 
 log = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from cai.algorithms.masked import RunningMoments, masked_mean, moments, whiten
 from cai.algorithms.ppo import (
-    AdaptiveKL,
     Advantages,
-    FixedKL,
     gae,
     kl_estimates,
     penalise_missing_eos,
@@ -27,16 +24,15 @@ from cai.algorithms.ppo import (
     token_rewards,
     value_loss,
 )
-from cai.config import KLConfig, KLControl, RLConfig
+from cai.config import RLConfig
 from cai.constitution.principles import seed_of
 from cai.errors import UserError
 from cai.lm.generate import Sampling, generate
-from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
 from cai.lm.score import Shaping, response_scores
+from cai.training.iteration import Roles, UpdateStats, average, flat, kl_controller, summarise
 from cai.training.rollouts import (
-    RewardModel,
     Rollouts,
     logprob_grid,
     to_grid,
@@ -48,39 +44,6 @@ log = logging.getLogger(__name__)
 
 POLICY, CRITIC = 0, 1
 """Places of the two optimizers."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Who is who among the adapters of one base.
-
-    Attributes:
-        policy: Trained.
-        reference: What the policy must stay near: the adapter that RL started from.
-        critic: Trained, together with its head.
-        critic_head: Reads a value off a hidden state.
-        reward: Scores whole replies.
-    """
-
-    policy: str
-    reference: str | None
-    critic: str
-    critic_head: ScalarHead
-    reward: RewardModel
-
-
-class UpdateStats(NamedTuple):
-    """What one iteration of updates did, averaged over its minibatches."""
-
-    policy_loss: float
-    value_loss: float
-    clip_fraction: float
-    approx_kl: float
-    first_ratio: float
-    explained_variance: float
-    policy_norm: float
-    critic_norm: float
-    updates: int
 
 
 Score = Callable[[Sequence[Tree]], Tensor]
@@ -159,7 +122,7 @@ class PPOModule(ResumableModule):
         stats = self.improve(step, rollouts, advantages)
         kl = kl_estimates(rollouts.logp, rollouts.ref_logp, rollouts.mask)
         self.controller.update(float(kl.k1.mean()), len(rollouts.trees))
-        return _summary(rollouts, rewards, self.controller.coefficient, stats)
+        return summarise(rollouts, rewards, self.controller.coefficient, stats)
 
     @torch.no_grad()
     def collect(self, step: int, attempt: int = 0) -> Rollouts:
@@ -234,8 +197,8 @@ class PPOModule(ResumableModule):
                     continue
                 done.append(self._minibatch(rows, rollouts, advantages, train_policy))
                 if settings.stop_kl is not None and done[-1].approx_kl > settings.stop_kl:
-                    return _average(done)
-        return _average(done)
+                    return average(done)
+        return average(done)
 
     def _minibatch(
         self, rows: list[int], rollouts: Rollouts, advantages: Advantages, train_policy: bool
@@ -280,8 +243,8 @@ class PPOModule(ResumableModule):
         everything = torch.ones_like(now.logprobs, dtype=torch.bool)
         loss = policy_loss(
             now.logprobs,
-            _flat(rollouts.logp, packed, rows),
-            _flat(advantages.advantages, packed, rows),
+            flat(rollouts.logp, packed, rows),
+            flat(advantages.advantages, packed, rows),
             everything,
             settings.clip,
         )
@@ -305,8 +268,8 @@ class PPOModule(ResumableModule):
             values = self._roles.critic_head(hidden[packed.row, packed.before])
         loss = value_loss(
             values,
-            _flat(rollouts.values, packed, rows),
-            _flat(advantages.returns, packed, rows),
+            flat(rollouts.values, packed, rows),
+            flat(advantages.returns, packed, rows),
             torch.ones_like(values, dtype=torch.bool),
             self._settings.critic.clip,
         )
@@ -340,43 +303,3 @@ class PPOModule(ResumableModule):
         self.controller.load_state_dict(state["kl"])
         self.score_moments.load_state_dict(state["moments"])
         self.stopped = state["stopped"]
-
-
-def kl_controller(settings: KLConfig) -> FixedKL:
-    """Make the controller that the settings ask for."""
-    if settings.control is KLControl.adaptive:
-        return AdaptiveKL(settings.coefficient, settings.target, settings.horizon)
-    return FixedKL(settings.coefficient)
-
-
-def _flat(grid: Tensor, packed: Packed, rows: list[int]) -> Tensor:
-    """Read a [B, T] grid in the order of the packed tokens: [M]."""
-    row = torch.tensor(rows)[packed.response.cpu()]
-    return grid[row, packed.offset.cpu()].to(packed.ids.device)
-
-
-def _average(stats: list[UpdateStats]) -> UpdateStats:
-    mean = [sum(column) / len(stats) for column in zip(*stats, strict=True)]
-    return UpdateStats(*mean)._replace(first_ratio=stats[0].first_ratio, updates=len(stats))
-
-
-def _summary(
-    rollouts: Rollouts, rewards: Tensor, coefficient: float, stats: UpdateStats
-) -> dict[str, float]:
-    kl = kl_estimates(rollouts.logp, rollouts.ref_logp, rollouts.mask)
-    return {
-        "score": float(rollouts.scores.mean()),
-        "score_std": float(rollouts.scores.std(correction=0)),
-        "reward": float(rewards.sum(-1).mean()),
-        "kl": float(kl.k1.mean()),
-        "k1": float(kl.k1.mean()),
-        "k2": float(kl.k2.mean()),
-        "k3": float(kl.k3.mean()),
-        "sqrt_kl": math.sqrt(max(0.0, float(kl.k3.mean()))),
-        "kl_coefficient": coefficient,
-        "entropy": rollouts.entropy,
-        "length": float(rollouts.mask.sum(-1).float().mean()),
-        "ended": float(rollouts.ended.float().mean()),
-        "sampler_gap": rollouts.sampler_gap,
-        **stats._asdict(),
-    }

@@ -1,0 +1,91 @@
+"""The parts of a PPO iteration: who plays which role, and what is reported of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cai.algorithms.ppo import AdaptiveKL, FixedKL, kl_estimates
+from cai.config import KLConfig, KLControl
+from cai.lm.heads import ScalarHead
+from cai.lm.packing import Packed
+from cai.training.rollouts import RewardModel, Rollouts
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who is who among the adapters of one base.
+
+    Attributes:
+        policy: Trained.
+        reference: What the policy must stay near: the adapter that RL started from.
+        critic: Trained, together with its head.
+        critic_head: Reads a value off a hidden state.
+        reward: Scores whole replies.
+    """
+
+    policy: str
+    reference: str | None
+    critic: str
+    critic_head: ScalarHead
+    reward: RewardModel
+
+
+class UpdateStats(NamedTuple):
+    """What one iteration of updates did, averaged over its minibatches."""
+
+    policy_loss: float
+    value_loss: float
+    clip_fraction: float
+    approx_kl: float
+    first_ratio: float
+    explained_variance: float
+    policy_norm: float
+    critic_norm: float
+    updates: int
+
+
+def kl_controller(settings: KLConfig) -> FixedKL:
+    """Make the controller that the settings ask for."""
+    if settings.control is KLControl.adaptive:
+        return AdaptiveKL(settings.coefficient, settings.target, settings.horizon)
+    return FixedKL(settings.coefficient)
+
+
+def flat(grid: Tensor, packed: Packed, rows: list[int]) -> Tensor:
+    """Read a [B, T] grid in the order of the packed tokens: [M]."""
+    row = torch.tensor(rows)[packed.response.cpu()]
+    return grid[row, packed.offset.cpu()].to(packed.ids.device)
+
+
+def average(stats: list[UpdateStats]) -> UpdateStats:
+    """Average over minibatches; the first ratio is that of the first one."""
+    mean = [sum(column) / len(stats) for column in zip(*stats, strict=True)]
+    return UpdateStats(*mean)._replace(first_ratio=stats[0].first_ratio, updates=len(stats))
+
+
+def summarise(
+    rollouts: Rollouts, rewards: Tensor, coefficient: float, stats: UpdateStats
+) -> dict[str, float]:
+    """Return the numbers of an iteration, KL in nats per reply."""
+    kl = kl_estimates(rollouts.logp, rollouts.ref_logp, rollouts.mask)
+    return {
+        "score": float(rollouts.scores.mean()),
+        "score_std": float(rollouts.scores.std(correction=0)),
+        "reward": float(rewards.sum(-1).mean()),
+        "kl": float(kl.k1.mean()),
+        "k1": float(kl.k1.mean()),
+        "k2": float(kl.k2.mean()),
+        "k3": float(kl.k3.mean()),
+        "sqrt_kl": math.sqrt(max(0.0, float(kl.k3.mean()))),
+        "kl_coefficient": coefficient,
+        "entropy": rollouts.entropy,
+        "length": float(rollouts.mask.sum(-1).float().mean()),
+        "ended": float(rollouts.ended.float().mean()),
+        "sampler_gap": rollouts.sampler_gap,
+        **stats._asdict(),
+    }
