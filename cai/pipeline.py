@@ -61,10 +61,10 @@ def _stage(
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
-        _stage("helpful", "model constitution data", lambda r: (), version=2),
-        _stage("revise", "model constitution data", lambda r: ("helpful",), version=2),
-        _stage("sft", "model data", lambda r: ("helpful", "revise"), version=2),
-        _stage("feedback", "model constitution data", lambda r: ("helpful", "sft"), version=2),
+        _stage("helpful", "model constitution data", lambda r: ()),
+        _stage("revise", "model constitution data", lambda r: ("helpful",)),
+        _stage("sft", "model data", lambda r: ("helpful", "revise")),
+        _stage("feedback", "model constitution data", lambda r: ("helpful", "sft")),
         _stage("pm", "model data recipe", lambda r: ("helpful", *_ai_chain(r, "feedback"))),
         _stage("rl", "model data recipe", lambda r: (r.start.value, "pm")),
         _stage(
@@ -171,7 +171,8 @@ def _settings(step: Step, done: dict[str, Artifact]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for artifact in done.values():
         settings |= artifact.record()["recipe"]["settings"]
-    return settings | step.recipe["settings"]
+    settings |= step.recipe["settings"]
+    return settings
 
 
 def visible_to(stage: Stage, config: Config) -> Config:

@@ -151,4 +151,4 @@ def overoptimised(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]
     if len(fall) < MIN_PROMPTS or statistics.fmean(rise) <= 0:
         return False
     error = statistics.stdev(fall) / math.sqrt(len(fall))
-    return statistics.fmean(fall) > max(SIGNIFICANT * error, 1e-9)
+    return bool(statistics.fmean(fall) > max(SIGNIFICANT * error, 1e-9))
