@@ -12,9 +12,11 @@ from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead
 from cai.lm.load import load_model
+from cai.lm.packing import Tree
 from cai.training.iteration import Roles, kl_controller
 from cai.training.ppo import PPOModule
-from cai.training.rollouts import RewardModel
+from cai.training.preference import score_responses
+from cai.training.rollouts import RewardModel, value_grid
 from cai.training.trainer import fit
 
 
@@ -279,3 +281,25 @@ def test_several_pms_can_be_bounded_from_below(hardware):
     expected = (one + two) / 2 - (one - two).abs() - 0.5
     torch.testing.assert_close(both, expected, atol=1e-4, rtol=0)
     assert copy.deepcopy(expected).isfinite().all()
+
+
+def test_a_reply_that_was_cut_is_scored_as_if_it_ended_there(hardware):
+    model, roles = cast(hardware)
+    prompt, reply = model.chat.prompt((human("hi"),)), model.chat.response("word")
+    cut, whole = (Tree(prompt, [tokens]) for tokens in (reply[:-1], reply))
+    one, two = roles.reward.score(model, [cut, whole], 2048)
+    assert float(one) == pytest.approx(float(two), abs=1e-5)
+    with model.use("pm"):
+        [[raw]] = score_responses(model, roles.reward.heads[0], [cut], 2048)
+    assert abs(raw - float(two)) > 1e-3, "the place of the score must matter here"
+
+
+def test_a_critic_that_starts_as_the_pm_starts_at_its_mean(hardware):
+    model, roles = cast(hardware)
+    tree = Tree(model.chat.prompt((human("hi"),)), [model.chat.response("word")])
+    head = roles.reward.heads[0]
+    with model.use("pm"):
+        plain = value_grid(model, head, [tree], 2048).values
+        head.offset = 3.5
+        moved = value_grid(model, head, [tree], 2048).values
+    torch.testing.assert_close(moved, plain - 3.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from omegaconf import MISSING
 
@@ -112,6 +113,8 @@ class SFTConfig:
 class EndpointConfig:
     """A feedback model behind an OpenAI-compatible server."""
 
+    node: ClassVar[str] = "feedback.endpoint"
+
     url: str | None = MISSING
     model: str | None = MISSING
     key_variable: str | None = MISSING
@@ -122,24 +125,31 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         """Check ranges, and that no key is where it would be written to disk."""
-        at_least("feedback.endpoint.retries", self.retries, 0)
-        at_least("feedback.endpoint.votes", self.votes, 1)
-        within("feedback.endpoint.timeout", self.timeout, 0.1, 3600)
-        within("feedback.endpoint.per_second", self.per_second, 0.01, 1000)
+        at_least(f"{self.node}.retries", self.retries, 0)
+        at_least(f"{self.node}.votes", self.votes, 1)
+        within(f"{self.node}.timeout", self.timeout, 0.1, 3600)
+        within(f"{self.node}.per_second", self.per_second, 0.01, 1000)
         if isinstance(self.key_variable, str) and self.key_variable != MISSING:
-            environment_variable("feedback.endpoint.key_variable", self.key_variable)
+            environment_variable(f"{self.node}.key_variable", self.key_variable)
         if isinstance(self.url, str) and self.url != MISSING:
-            http_address("feedback.endpoint.url", self.url)
+            http_address(f"{self.node}.url", self.url)
             if not self.model:
                 raise UserError(
-                    "feedback.endpoint.model is null: give the name by which "
-                    f"feedback.endpoint.url={self.url} knows its model"
+                    f"{self.node}.model is null: give the name by which "
+                    f"{self.node}.url={self.url} knows its model"
                 )
 
     @property
     def used(self) -> bool:
         """Whether the feedback model is this one instead of a local one."""
         return self.url is not None and self.url != MISSING
+
+
+@dataclass
+class JudgeEndpointConfig(EndpointConfig):
+    """The same as a judge of the evaluation."""
+
+    node: ClassVar[str] = "evaluate.judge_endpoint"
 
 
 @dataclass
@@ -235,6 +245,12 @@ class EvaluateConfig:
     batch_size: int = MISSING
     bootstrap: int = MISSING
     constitution_judge: bool = MISSING
+    judge_endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
+    human_choices: str | None = MISSING
+    ratings: str | None = MISSING
+    ratings_rows: int | None = MISSING
+    regression: OptimizerConfig = field(default_factory=OptimizerConfig)
+    persona: bool = MISSING
     paper_tests: str | None = MISSING
     paper_rows: int | None = MISSING
     paper_modes: list[PaperMode] = MISSING
@@ -251,6 +267,7 @@ class EvaluateConfig:
             reply_tokens=self.reply_tokens,
             batch_size=self.batch_size,
             bootstrap=self.bootstrap,
+            ratings_rows=self.ratings_rows,
             paper_rows=self.paper_rows,
             paper_chain_tokens=self.paper_chain_tokens,
         )

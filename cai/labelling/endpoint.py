@@ -106,7 +106,7 @@ class Endpoint:
         address = (settings.url or "").rstrip("/")
         base = address if urlsplit(address).path else f"{address}/v1"
         self._address = f"{base}/chat/completions"
-        self._key = _read_key(settings.key_variable)
+        self._key = _read_key(settings)
         self._cache = ReplyCache(cache)
         self._limit = RateLimit(settings.per_second)
         self._opener = urllib.request.build_opener(_NoRedirect)
@@ -157,16 +157,16 @@ class Endpoint:
     def refused(self, words: str) -> UserError:
         """Make an error of a refusal that concerns all requests."""
         return UserError(
-            f"{self._name} refuses every request ({words}): correct feedback.endpoint.model, or "
-            "use a server that takes chat completions"
+            f"{self._name} refuses every request ({words}): correct {self.settings.node}.model, "
+            "or use a server that takes chat completions"
         )
 
     @property
     def _name(self) -> str:
-        return f"feedback.endpoint.url={self.settings.url}"
+        return f"{self.settings.node}.url={self.settings.url}"
 
     def _send(self, data: bytes) -> Reply:
-        attempts, reason = self.settings.retries + 1, ""
+        attempts, reason, node = self.settings.retries + 1, "", self.settings.node
         for attempt in range(attempts):
             self._limit.wait()
             try:
@@ -180,8 +180,8 @@ class Endpoint:
                 time.sleep(wait * self._random.uniform(0.5, 1.0))
         raise UserError(
             f"{self._name} gave no answer in {attempts} attempts (the last one: {reason}): start "
-            "the server, correct the address, lower feedback.endpoint.per_second, or raise "
-            "feedback.endpoint.timeout or feedback.endpoint.retries"
+            f"the server, correct the address, lower {node}.per_second, or raise {node}.timeout "
+            f"or {node}.retries"
         )
 
     def _attempt(self, data: bytes) -> Reply:
@@ -230,13 +230,13 @@ class Endpoint:
             advice = (
                 f"put a valid key into the environment variable {settings.key_variable}"
                 if settings.key_variable
-                else "set feedback.endpoint.key_variable to the name of the environment variable "
+                else f"set {settings.node}.key_variable to the name of the environment variable "
                 "that holds a key"
             )
             return UserError(f"{self._name} does not let us in (status {status}): {advice}")
         if status in {404, 405}:
             return UserError(
-                f"{self._name} has no chat completions for feedback.endpoint.model="
+                f"{self._name} has no chat completions for {settings.node}.model="
                 f"{settings.model} (status {status}): correct one of them"
             )
         if status in PASSING or status >= 500:
@@ -245,7 +245,7 @@ class Endpoint:
         if status in REFUSALS:
             return Refused(words)
         return UserError(
-            f"{self._name} answered with status {status} ({words}): correct feedback.endpoint"
+            f"{self._name} answered with status {status} ({words}): correct {settings.node}"
         )
 
     def _words(self, error: urllib.error.HTTPError) -> str:
@@ -262,14 +262,14 @@ class Endpoint:
         return (line.replace(self._key, "[key]") if self._key else line)[:200].rstrip(".")
 
 
-def _read_key(variable: str | None) -> str | None:
-    if not variable:
+def _read_key(settings: EndpointConfig) -> str | None:
+    if not (variable := settings.key_variable):
         return None
     key = os.environ.get(variable, "").strip()
     if not _KEY.fullmatch(key):
         state = "holds something that can't be a key" if key else "is not set"
         raise UserError(
-            f"feedback.endpoint.key_variable={variable}: that environment variable {state}; put "
+            f"{settings.node}.key_variable={variable}: that environment variable {state}; put "
             "the server's key into it, or use null for a server that wants none"
         )
     return key

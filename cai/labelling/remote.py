@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.config import Dialect, FeedbackConfig
+from cai.config import Dialect, EndpointConfig, FeedbackConfig
 from cai.constitution.principles import seed_of
 from cai.constitution.prompts import ANSWER_OPENING, Question, as_request, chain_answer
 from cai.dialogue import Conversation, human, to_text
@@ -153,13 +153,28 @@ def remote_answerer(settings: FeedbackConfig, shots: Shots, cache: Path) -> Answ
     Raises:
         UserError: If the server does not answer.
     """
-    endpoint = Endpoint(settings.endpoint, cache)
-    reader = ChoiceReader(endpoint, settings.endpoint.votes, shots[2])
+    reader = _reader(settings.endpoint, shots, cache)
     if not reader.exact or (settings.cot and settings.temperature > 0):
-        _check_sampling(endpoint)
+        _check_sampling(reader.endpoint)
     if settings.cot:
         return RemoteChains(reader, settings, shots)
     return RemoteChoice(reader, shots)
+
+
+def remote_choice(settings: EndpointConfig, shots: Shots, cache: Path) -> RemoteChoice:
+    """Make multiple choice by an endpoint, whatever the feedback stage's settings are.
+
+    Raises:
+        UserError: If the server does not answer.
+    """
+    reader = _reader(settings, shots, cache)
+    if not reader.exact:
+        _check_sampling(reader.endpoint)
+    return RemoteChoice(reader, shots)
+
+
+def _reader(settings: EndpointConfig, shots: Shots, cache: Path) -> ChoiceReader:
+    return ChoiceReader(Endpoint(settings, cache), settings.votes, shots[2])
 
 
 def _gives_logprobs(endpoint: Endpoint) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ class ScalarHead(nn.Module):
     def __init__(self, hidden_size: int, seed: int | None) -> None:
         """Draw the weights from ``seed``; without one they start at zero."""
         super().__init__()
+        self.offset = 0.0  # taken off: a critic that starts as a PM starts at the PM's mean
         self.score = nn.Linear(hidden_size, 1, bias=False)
         nn.init.zeros_(self.score.weight)
         if seed is not None:
@@ -28,7 +30,7 @@ class ScalarHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map hidden states [..., H] of any precision to float32 numbers [...]."""
-        return self.score(hidden.float()).squeeze(-1)  # type: ignore[no-any-return]
+        return cast(Tensor, self.score(hidden.float()).squeeze(-1) - self.offset)
 
 
 def save_model(

@@ -102,6 +102,7 @@ def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -
     )
     reward = load_reward_model(model, pm.path, "model")
     assert reward is not None
+    head.offset = reward.mean if from_pm else 0.0
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
 
 

@@ -33,7 +33,12 @@ class RewardModel:
     lower_bound: float
 
     def score(self, model: LanguageModel, trees: Sequence[Tree], max_tokens: int) -> Tensor:
-        """Score the only response of each tree: [B]."""
+        """Score the only response of each tree: [B].
+
+        A reply that ran into the token limit is read as if it ended there, because a PM knows
+        scores at the end of a conversation only.
+        """
+        trees = [_ended(tree, model.chat.stop_id) for tree in trees]
         columns = []
         for adapter, head in zip(self.adapters, self.heads, strict=True):
             with model.use(adapter):
@@ -42,6 +47,11 @@ class RewardModel:
         scores_of = torch.stack(columns)
         spread = scores_of.std(0, correction=0)
         return scores_of.mean(0) - self.lower_bound * spread - self.mean
+
+
+def _ended(tree: Tree, stop_id: int) -> Tree:
+    [reply] = tree.responses
+    return tree if reply and reply[-1] == stop_id else Tree(tree.prompt, [[*reply, stop_id]])
 
 
 class Rollouts(NamedTuple):
