@@ -42,17 +42,16 @@ from cai.data.rows import numbered_rows
 from cai.data.splits import family
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel, load_model
-from cai.stages.pm import pair_tree
 from cai.training.data import schedule_batches
-from cai.training.preference import LabelledPair, PreferenceModule, score_responses
+from cai.training.preference import LabelledPair, PreferenceModule, pair_tree, score_responses
 from cai.training.trainer import fit
 
 FILES = {
     "hh": ["hh-rlhf/harmless-base/*.jsonl.gz"],
     "oasst": ["preference/oasst*.jsonl.gz", "preference/pandalm*.jsonl"],
 }
-PROBE = 24
-"""Pairs on which speed is measured."""
+PROBE = 3
+"""Batches on which speed is measured."""
 
 
 class Parts(NamedTuple):
@@ -91,7 +90,7 @@ class Rate(NamedTuple):
 
 
 def read_parts(args: argparse.Namespace, model: LanguageModel) -> tuple[Parts, int]:
-    """Divide the pairs by prompt; return them and the number of those left out as too long or malformed."""
+    """Divide the pairs by prompt; count those that are left out, too long or malformed."""
     paths = [path for name in FILES[args.set] for path in sorted(Path(args.data).glob(name))]
     if len(paths) < len(FILES[args.set]):
         raise SystemExit(f"--data {args.data} must hold {' and '.join(FILES[args.set])}")
@@ -129,12 +128,14 @@ def longest(model: LanguageModel, comparison: Comparison) -> int:
 
 def measure_speed(config: Config, model: LanguageModel, train: Sequence[Comparison]) -> Speed:
     """Train a throw-away adapter on a few pairs, and score them; the first pass warms up."""
+    assert config.pm is not None
+    n = PROBE * config.pm.optimizer.batch_size
     for name in ("warm", "probe"):
-        [last] = learn(config, model, name, train[:PROBE], {PROBE: Parts([], [], [])})
+        [last] = learn(config, model, name, train[:n], {n: Parts([], [], [])})
         began = time.perf_counter()
-        margins(config, model, ScalarHead(model.hidden_size, 0), train[:PROBE])
+        margins(config, model, ScalarHead(model.hidden_size, 0), train[:n])
         scored = time.perf_counter() - began
-    return Speed(PROBE / last.seconds, PROBE / scored)
+    return Speed(n / last.seconds, n / scored)
 
 
 def learn(

@@ -109,3 +109,28 @@ def check_prompt(conversation: Conversation) -> Conversation:
     if check(conversation)[-1].role is not Role.HUMAN:
         raise ValueError("a prompt must end with the human's turn")
     return conversation
+
+
+def read_prompt(value: object) -> Conversation:
+    r"""Read a prompt from outside: messages, bare human text, or ``Human: ...\n\nAssistant:``.
+
+    Raises:
+        ValueError: If it is neither, or no prompt.
+    """
+    if not isinstance(value, str):
+        return check_prompt(read_messages(value))
+    text = value.strip()
+    if not text.startswith("Human:"):
+        return check_prompt((human(text),))
+    return check_prompt(from_text(text.removesuffix("\n\nAssistant:")))
+
+
+def read_messages(value: object) -> Conversation:
+    """Read messages from outside, whatever they turn out to be.
+
+    Raises:
+        ValueError: If they are not a dialogue.
+    """
+    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
+        raise ValueError("what comes before a reply must be a text or a list of messages")
+    return from_messages(value)

@@ -208,11 +208,31 @@ def _content(config: Config, reads: frozenset[str]) -> dict[str, str]:
         "constitution": config.constitution.folder or "",
         "evaluate": (config.evaluate and config.evaluate.paper_tests) or "",
     }
-    return {
+    digests = {
         node: digest_of_folder(Path(folder), f"{node} folder")
         for node, folder in folders.items()
         if node in reads and folder
     }
+    if config.evaluate and "evaluate" in reads:
+        for key in ("human_choices", "ratings"):
+            if file := getattr(config.evaluate, key):
+                digests[f"evaluate.{key}"] = digest_of_file(Path(file), f"evaluate.{key}")
+    if config.pm and "pm" in reads and config.pm.pretrain:
+        digests["pm.pretrain"] = digest_of_file(Path(config.pm.pretrain), "pm.pretrain")
+    return digests
+
+
+def digest_of_file(path: Path, key: str) -> str:
+    """Digest the content of a file.
+
+    Raises:
+        UserError: If it can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{key}={path} can't be read: {error.strerror}") from error
 
 
 def digest_of_folder(folder: Path, key: str) -> str:

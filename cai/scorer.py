@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cai.artifacts import RECORD, Artifact
 from cai.composition import CONF
 from cai.config import HardwareConfig, ModelConfig, ModelSource
-from cai.dialogue import Conversation, Role, check_prompt, from_messages, from_text, human
+from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
@@ -125,26 +125,11 @@ def read_dialogue(row: object) -> tuple[Conversation, str]:
     if "response" not in row:
         if "messages" not in row:
             raise ValueError("a row needs 'messages', or 'prompt' and 'response'")
-        talk = _read_messages(row["messages"])
+        talk = read_messages(row["messages"])
         if talk[-1].role is not Role.ASSISTANT:
             raise ValueError("the last of 'messages' must be the assistant's")
         return talk[:-1], talk[-1].text
     if not isinstance(row["response"], str):
         raise ValueError("'response' must be a text")
     before = row["prompt"] if "prompt" in row else row.get("messages")
-    return check_prompt(_read_prompt(before)), row["response"].strip()
-
-
-def _read_prompt(value: object) -> Conversation:
-    if not isinstance(value, str):
-        return _read_messages(value)
-    text = value.strip()
-    if not text.startswith("Human:"):
-        return (human(text),)
-    return from_text(text.removesuffix("\n\nAssistant:"))
-
-
-def _read_messages(value: object) -> Conversation:
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise ValueError("what comes before a reply must be a text or a list of messages")
-    return from_messages(value)
+    return read_prompt(before), row["response"].strip()

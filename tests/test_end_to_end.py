@@ -60,7 +60,7 @@ def test_the_tour_makes_every_stage_and_a_report(tour):
     assert "Traceback" not in text
     page = only(outputs, "runs/*/report.html").read_text()
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
-    assert "<script" not in page
+    assert "<script src" not in page
     for system in ("helpful", "SL-CAI", "RL-CAI"):
         assert system in page
         assert system in text

@@ -398,7 +398,8 @@ def test_pairs_and_labels(made, monkeypatch):
         assert row["probability"] == max(label["label"], 1 - label["label"])
     other = made("stage=feedback", *LENIENT, "feedback.batch_size=1")
     again = rows_of(other, "labels.jsonl")
-    assert [row["label"] for row in again] == pytest.approx([row["label"] for row in labels])
+    expected = [row["label"] for row in labels]
+    assert [row["label"] for row in again] == pytest.approx(expected, abs=1e-4)
     assert rows_of(other, "pairs.jsonl") == pairs
 
 

@@ -14,6 +14,16 @@ Array = npt.NDArray[np.float64]
 ELO_PER_NAT = 400 / math.log(10)
 """Elo points per nat of log-odds: 173.7, so a score difference d of a PM is about 174 d Elo."""
 
+RATINGS = {
+    "harmlessness_elo": ("twin", "harmlessness"),
+    "helpfulness_elo": ("twin", "helpfulness"),
+    "harmlessness_elo_constitution": ("constitution", "harmlessness"),
+    "harmlessness_elo_endpoint": ("endpoint", "harmlessness"),
+    "harmlessness_elo_human": ("human", "harmlessness"),
+    "helpfulness_elo_human": ("human", "helpfulness"),
+}
+"""What is rated: the judge and the axis of each rating that an evaluation gives."""
+
 _LARGEST_STEP = 1.0
 _ENOUGH = 1e-10
 

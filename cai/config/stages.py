@@ -220,6 +220,7 @@ class PMConfig:
     holdout_twin: bool = MISSING
     members: int = MISSING
     lower_bound: float = MISSING
+    pretrain: str | None = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:

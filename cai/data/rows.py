@@ -49,15 +49,19 @@ def read_rows(path: Path, parse: Callable[[dict[str, Any]], Row]) -> list[Row]:
     Raises:
         UserError: At a row that lacks a key or is malformed, with file and line.
     """
-    records = []
+    return [record for _, record in read_numbered(path, parse)]
+
+
+def read_numbered(path: Path, parse: Callable[[dict[str, Any]], Row]) -> Iterator[tuple[int, Row]]:
+    """Do what ``read_rows`` does, and give each record's line as well."""
     for number, row in numbered_rows(path):
         try:
-            records.append(parse(row))
+            record = parse(row)
         except KeyError as error:
             raise UserError(f"{path}:{number} lacks the key {error.args[0]!r}") from error
         except (ValueError, TypeError) as error:
             raise UserError(f"{path}:{number} is malformed: {error}") from error
-    return records
+        yield number, record
 
 
 def text_of(row: dict[str, Any], key: str) -> str:

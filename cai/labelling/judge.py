@@ -194,9 +194,11 @@ def mean(probabilities: Sequence[float], average: Average) -> float:
 
 
 def cooled(probability: float, temperature: float) -> float:
-    """Divide the log-odds of a probability by a temperature."""
+    """Divide the log-odds of a probability by a temperature; a tie stays one."""
     if temperature == 1:
         return probability
+    if abs(probability - 0.5) < TIE:
+        return 0.5
     return 1 / (1 + math.exp(-log_odds(probability) / temperature))
 
 

@@ -48,17 +48,25 @@ def elo(
     matches: list[Row], systems: Sequence[System], judge: str, axis: str, samples: int
 ) -> dict[str, dict[str, float | None]]:
     """Rate the systems on one axis by one judge, SL-CAI at 0 if it is there."""
-    chosen = [
+    chosen = matches_of(matches, judge, axis)
+    if not chosen:
+        return {}
+    ratings = rate(chosen, anchor_of([system.name for system in systems]), samples=samples)
+    return {name: interval(r.elo, r.low, r.high) for name, r in ratings.items()}
+
+
+def matches_of(matches: Sequence[Row], judge: str, axis: str) -> list[Match]:
+    """Return one judge's comparisons on one axis."""
+    return [
         Match(row["first"], row["second"], row["outcome"], row["prompt_id"])
         for row in matches
         if row["judge"] == judge and row["axis"] == axis
     ]
-    names = [system.name for system in systems]
-    anchor = "sl_cai" if "sl_cai" in names else names[0]
-    if not chosen:
-        return {}
-    ratings = rate(chosen, anchor, samples=samples)
-    return {name: interval(r.elo, r.low, r.high) for name, r in ratings.items()}
+
+
+def anchor_of(names: Sequence[str]) -> str:
+    """Name the system whose Elo is 0: SL-CAI, or the first where it is not among them."""
+    return "sl_cai" if "sl_cai" in names else names[0]
 
 
 def style_metrics(rows: list[Row], system: str) -> Metrics:
@@ -97,7 +105,9 @@ def score_metrics(rows: list[Row], system: str) -> Metrics:
         chosen = rows_of(rows, system=system, set=kind)
         for judge in ("pm", "twin"):
             values = [row[f"{judge}_score"] for row in chosen if f"{judge}_score" in row]
-            metrics[f"{judge}_score_{kind}"] = _mean(values, [row["prompt_id"] for row in chosen])
+            metrics[f"{judge}_score_{kind}"] = mean_over(
+                values, [row["prompt_id"] for row in chosen]
+            )
     return metrics
 
 
@@ -114,7 +124,7 @@ def token_metrics(
         with model.use(reference.adapter):
             other, _ = logprob_grid(model, trees, tokens)
         gaps = masked_sum(own.values - other.values, own.mask, -1)
-        metrics["kl"] = _mean(gaps.to(torch.float64).tolist(), [r["prompt_id"] for r in chosen])
+        metrics["kl"] = mean_over(gaps.to(torch.float64).tolist(), [r["prompt_id"] for r in chosen])
     return metrics
 
 
@@ -133,7 +143,8 @@ def _rate(flags: list[bool], rows: list[Row]) -> dict[str, float | None]:
     return interval(found.share, found.low, found.high)
 
 
-def _mean(values: list[float], groups: list[str]) -> dict[str, float | None]:
+def mean_over(values: Sequence[float], groups: Sequence[str]) -> dict[str, float | None]:
+    """Average numbers, with an interval from a bootstrap over groups."""
     if not values:
         return {"value": None, "low": None, "high": None}
     found = clustered_bootstrap(values, groups, statistics.fmean, 500, 0, 0.95)

@@ -2,34 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import random
-import statistics
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
-
-from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
-from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, Labels, PMConfig
 from cai.constitution.principles import seed_of
+from cai.data.pairs import SOURCE, read_pairs
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import family
 from cai.errors import UserError
-from cai.labelling.report import reliability_rows
-from cai.lm.heads import ScalarHead, save_model
+from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel, load_model
-from cai.lm.packing import Tree
 from cai.stages.cards import preference_model_card
+from cai.stages.pm_metrics import evaluate
 from cai.tracking import Tracker
-from cai.training.preference import LabelledPair, PreferenceModule, score_responses
-from cai.training.trainer import fit, seed_everything
+from cai.training.preference import LabelledPair, PreferenceModule, pair_tree
+from cai.training.trainer import Record, fit, seed_everything
+
+log = logging.getLogger(__name__)
 
 COMPARISONS = "comparisons.jsonl"
 """What a PM was trained on, kept beside it: DPO learns from the same."""
+PRETRAINED = "pretrained"
+"""Folder of the PM as it was before its own comparisons."""
+
+
+class Lessons(NamedTuple):
+    """What one PM learns from and is measured on.
+
+    Attributes:
+        first: Comparisons of preference model pre-training; none if it is left out.
+        own: Comparisons of the recipe.
+        held_out: By kind.
+    """
+
+    first: list[Comparison]
+    own: list[Comparison]
+    held_out: dict[str, list[Comparison]]
 
 
 def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
@@ -38,15 +54,19 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     assert settings is not None
     seed_everything(config.seed)
     corpus = load_corpus(config.data)
-    training = _comparisons(config, corpus, inputs)
-    halves = halve(training, config.seed) if settings.holdout_twin else [training]
-    held_out = _held_out(config, corpus)
-    write_json(out / "settings.json", {"lower_bound": settings.lower_bound})
     model = load_model(config.model, config.hardware)
+    training = _comparisons(config, corpus, inputs)
+    if settings.pretrain:
+        training += pretraining(Path(settings.pretrain), corpus, model)
+    halves = halve(training, config.seed) if settings.holdout_twin else [training]
+    held_out = _held_out(corpus)
+    write_json(out / "settings.json", {"lower_bound": settings.lower_bound})
     for name, comparisons in zip(("model", "twin"), halves, strict=False):
-        for member in range(settings.members):
+        first = [comparison for comparison in comparisons if comparison.source == SOURCE]
+        own = [comparison for comparison in comparisons if comparison.source != SOURCE]
+        for member in range(settings.members if own else 0):
             folder = out / (name if member == 0 else f"{name}-{member}")
-            _train(config, model, folder, (comparisons, held_out), tracker)
+            _train(config, model, folder, Lessons(first, own, held_out), tracker)
 
 
 def _comparisons(config: Config, corpus: Corpus, inputs: dict[str, Artifact]) -> list[Comparison]:
@@ -69,20 +89,63 @@ def _comparisons(config: Config, corpus: Corpus, inputs: dict[str, Artifact]) ->
     return comparisons
 
 
+def pretraining(path: Path, corpus: Corpus, model: LanguageModel) -> list[Comparison]:
+    """Read the comparisons to learn from first; those on prompts that the corpus holds out go.
+
+    Raises:
+        UserError: If one is malformed or too long, with file and line, or if none is left.
+    """
+    records: list[Any] = []
+    for part in (corpus.red_team, corpus.borderline):
+        records += part.validation + part.test
+    for kind in (corpus.helpful, corpus.helpful_pairs, corpus.harmless_pairs):
+        records += [record.prompt for record in (*kind.validation, *kind.test)]
+    held_out = {family(prompt.conversation) for prompt in records}
+    pairs = read_pairs(path)
+    kept = []
+    for line, pair in pairs.items():
+        _check_length(model, pair, f"{path}:{line}")
+        if family(pair.prompt.conversation) not in held_out:
+            kept.append(pair)
+    if len(kept) < len(pairs):
+        log.warning("%s: %d comparisons on held-out prompts left out", path, len(pairs) - len(kept))
+    if not kept:
+        raise UserError(f"pm.pretrain={path} has only comparisons on prompts that are held out")
+    return kept
+
+
+def _check_length(model: LanguageModel, pair: Comparison, where: str) -> None:
+    try:
+        tree = pair_tree(model, pair)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    length = len(tree.prompt) + max(map(len, tree.responses))
+    if length > model.chat.context:
+        raise UserError(
+            f"{where}: prompt and reply have {length} tokens, and model.context is "
+            f"{model.chat.context}: shorten them or raise model.context"
+        )
+
+
 def halve(comparisons: Sequence[Comparison], seed: int) -> list[list[Comparison]]:
-    """Divide comparisons in two by prompt, each kind evenly."""
+    """Divide comparisons in two by prompt, each kind evenly.
+
+    A prompt that is of several kinds is on one side with all of them.
+    """
     halves: list[list[Comparison]] = [[], []]
+    side_of: dict[str, int] = {}
     for source in sorted({comparison.source for comparison in comparisons}):
         chosen = [comparison for comparison in comparisons if comparison.source == source]
         families = sorted({family(comparison.prompt.conversation) for comparison in chosen})
-        random.Random(seed_of(seed, "halves", source)).shuffle(families)
-        first = set(families[::2])
+        new = [name for name in families if name not in side_of]
+        random.Random(seed_of(seed, "halves", source)).shuffle(new)
+        side_of |= {name: number % 2 for number, name in enumerate(new)}
         for comparison in chosen:
-            halves[family(comparison.prompt.conversation) not in first].append(comparison)
+            halves[side_of[family(comparison.prompt.conversation)]].append(comparison)
     return [half for half in halves if half]
 
 
-def _held_out(config: Config, corpus: Corpus) -> dict[str, list[Comparison]]:
+def _held_out(corpus: Corpus) -> dict[str, list[Comparison]]:
     return {
         "helpful": corpus.helpful_pairs.validation + corpus.helpful_pairs.test,
         "harmless": corpus.harmless_pairs.validation + corpus.harmless_pairs.test,
@@ -97,54 +160,51 @@ def weighted_pairs(
     With shares of 1 and 1 both kinds weigh the same in the loss, whatever their numbers.
     """
     shares = {"harmless": settings.mixture.harmless, "helpful": settings.mixture.helpful}
-    present = {comparison.source for comparison in comparisons}
-    total = sum(share for source, share in shares.items() if source in present)
+    counts = Counter(comparison.source for comparison in comparisons)
+    total = sum(share for source, share in shares.items() if source in counts)
     pairs = []
     for comparison in comparisons:
-        n = sum(other.source == comparison.source for other in comparisons)
-        weight = shares[comparison.source] / total * len(comparisons) / n
+        share = shares[comparison.source] / total
+        weight = share * len(comparisons) / counts[comparison.source]
         tree = pair_tree(model, comparison)
         pairs.append(LabelledPair(tree, comparison.probability, weight, comparison.source))
     return pairs
-
-
-def pair_tree(model: LanguageModel, comparison: Comparison) -> Tree:
-    """Encode a comparison's prompt and both replies."""
-    replies = [model.chat.response(reply) for reply in (comparison.a, comparison.b)]
-    return Tree(model.chat.prompt(comparison.prompt.conversation), replies)
 
 
 def _train(
     config: Config,
     model: LanguageModel,
     folder: Path,
-    data: tuple[Sequence[Comparison], dict[str, list[Comparison]]],
+    lessons: Lessons,
     tracker: Tracker,
 ) -> None:
     """Train one PM, measure it on held-out comparisons and write its folder."""
     settings = config.pm
     assert settings is not None
-    comparisons, held_out = data
     if (folder / "README.md").exists():  # the last file of a finished PM
         return
     folder.mkdir(exist_ok=True)
     adapter = adapter_name(folder)
     model.add_adapter(adapter, seed_of(config.seed, adapter))
     head = ScalarHead(model.hidden_size, seed_of(config.seed, adapter, "head")).to(model.device)
-    write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in comparisons])
-    pairs = weighted_pairs(model, comparisons, settings)
+    write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in lessons.own])
+    pairs = weighted_pairs(model, lessons.own, settings)
 
-    def record(values: Any, step: int) -> None:
-        tracker.metrics({f"{adapter}/{key}": value for key, value in values.items()}, step)
-
+    record = recorder(tracker, adapter)
     with model.use(adapter):
+        if lessons.first:
+            earlier = (folder / PRETRAINED, lessons.first)
+            _pretrain(
+                config, model, (adapter, head), earlier, recorder(tracker, f"{adapter}/pretrain")
+            )
         plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, "order"))
         module = PreferenceModule(model, (adapter, head), pairs, settings, plan, record)
         fit(module, config.hardware, folder, adapter)
-        metrics = evaluate(model, head, held_out, config.hardware.micro_tokens)
+        metrics = evaluate(model, head, lessons.held_out, config.hardware.micro_tokens)
     metrics["trained_on"] = {
         source: sum(pair.source == source for pair in pairs) for source in ("harmless", "helpful")
     }
+    metrics["pretrained_on"] = len(lessons.first)
     save_model(model, adapter, folder, head)
     write_jsonl(folder / "history.jsonl", module.history)
     write_json(folder / "metrics.json", metrics)
@@ -155,65 +215,44 @@ def _train(
     record(flat, module.n_steps)
 
 
+def recorder(tracker: Tracker, name: str) -> Record:
+    """Return what hands the numbers of a training to the tracker, below a name of its own."""
+
+    def record(values: Mapping[str, float], step: int) -> None:
+        tracker.metrics({f"{name}/{key}": value for key, value in values.items()}, step)
+
+    return record
+
+
+def _pretrain(
+    config: Config,
+    model: LanguageModel,
+    scorer: tuple[str, ScalarHead],
+    data: tuple[Path, Sequence[Comparison]],
+    record: Record,
+) -> None:
+    """Train adapter and head for one epoch on other comparisons, each weighing the same.
+
+    Preference model pre-training (Askell et al. 2021). The result is kept in a folder, from which
+    a run that was killed later takes it.
+    """
+    assert config.pm is not None
+    (adapter, head), (folder, comparisons) = scorer, data
+    finished = folder / "history.jsonl"
+    if finished.exists():
+        model.load_saved(adapter, folder)
+        head.load_state_dict(load_head(folder, model.hidden_size).state_dict())
+        return
+    folder.mkdir(exist_ok=True)
+    settings = replace(config.pm, optimizer=replace(config.pm.optimizer, epochs=1.0))
+    pairs = [LabelledPair(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
+    plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, PRETRAINED))
+    module = PreferenceModule(model, scorer, pairs, settings, plan, record)
+    fit(module, config.hardware, folder, f"{adapter} {PRETRAINED}")
+    save_model(model, adapter, folder, head)
+    write_jsonl(finished, module.history)
+
+
 def adapter_name(folder: Path) -> str:
     """Name a PM's adapter; a bare "model" would collide with a part of the network."""
     return "pm_" + folder.name.replace("-", "_")
-
-
-def evaluate(
-    model: LanguageModel,
-    head: ScalarHead,
-    held_out: dict[str, list[Comparison]],
-    max_tokens: int,
-) -> dict[str, Any]:
-    """Measure loss, accuracy and calibration per kind, and the mean score that is taken off."""
-    sources, everything = [], []
-    lengths: list[float] = []
-    predicted, truth = [], []
-    for name, comparisons in held_out.items():
-        if not comparisons:
-            continue
-        trees = [pair_tree(model, comparison) for comparison in comparisons]
-        scores = score_responses(model, head, trees, max_tokens)
-        a, b = (torch.tensor(side, dtype=torch.float64) for side in zip(*scores, strict=True))
-        labels = torch.tensor([c.probability for c in comparisons], dtype=torch.float64)
-        probabilities = sigmoid((a - b).numpy())
-        folded = fold(probabilities, labels.numpy())
-        sources.append(
-            {
-                "name": name,
-                "n": len(comparisons),
-                "loss": float(pairwise_loss(Pair(a, b), labels)),
-                "accuracy": pairwise_accuracy(Pair(a, b), labels).rate,
-                "ece": expected_calibration_error(*folded),
-                "longer_wins": longer_wins(comparisons),
-            }
-        )
-        predicted += list(folded[0])
-        truth += list(folded[1])
-        everything += [score for pair in scores for score in pair]
-        lengths += [float(len(response)) for tree in trees for response in tree.responses]
-    return {
-        "sources": sources,
-        "mean": statistics.fmean(everything),
-        "std": statistics.pstdev(everything),
-        "length_correlation": correlation(everything, lengths),
-        "reliability": reliability_rows(predicted, truth),
-    }
-
-
-def longer_wins(comparisons: Sequence[Comparison]) -> float:
-    """Accuracy of choosing the longer reply: the floor that a PM must beat."""
-    right = [
-        0.5 if len(c.a) == len(c.b) else float((len(c.a) > len(c.b)) == (c.probability > 0.5))
-        for c in comparisons
-        if c.probability != 0.5
-    ]
-    return statistics.fmean(right) if right else 0.5
-
-
-def correlation(x: Sequence[float], y: Sequence[float]) -> float | None:
-    """Return Pearson's correlation; None where one side does not vary."""
-    if len(set(x)) < 2 or len(set(y)) < 2:
-        return None
-    return statistics.correlation(x, y)

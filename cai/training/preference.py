@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.config import PMConfig
+from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
@@ -31,6 +32,12 @@ class LabelledPair(NamedTuple):
     label: float
     weight: float
     source: str
+
+
+def pair_tree(model: LanguageModel, comparison: Comparison) -> Tree:
+    """Encode a comparison's prompt and both replies."""
+    replies = [model.chat.response(reply) for reply in (comparison.a, comparison.b)]
+    return Tree(model.chat.prompt(comparison.prompt.conversation), replies)
 
 
 def end_scores(head: ScalarHead, hidden: Tensor, packed: Packed) -> Tensor:

@@ -204,6 +204,9 @@ def test_a_tie_survives_rounding():
             assert found.label == 0.5
     # Two passes of one prompt differ by as much in float32.
     assert verdict([0.7000001], [0.7], label=LabelKind.hard).label == 0.5
+    judge = Judge(Says([0.7000001], [0.7]), RULES[:1], settings(label=LabelKind.hard), 0)
+    judge.temperature = 0.01  # would make a hundredfold of the rounding
+    assert judge.judge([comparison()])[0].label == 0.5
     assert verdict([0.50002], [0.5], label=LabelKind.hard).label == 1.0
 
 

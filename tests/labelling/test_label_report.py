@@ -42,6 +42,7 @@ class Told(Judge):
 
     def __init__(self, *probabilities):
         self.probabilities = probabilities
+        self.temperature = 1.0
         self.asked = []
 
     def judge(self, comparisons):
