@@ -68,6 +68,9 @@ def _not_writable(error: OSError) -> str:
 def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    if not CONF.is_dir():
+        sys.stderr.write(f"{CONF} is missing: install from a clone with pip install -e .\n")
+        return 1
     try:
         launch()
     except KeyboardInterrupt:

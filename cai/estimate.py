@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from cai.config import Config, EvaluateConfig, PaperMode
+from cai.data.pairs import read_pairs
+from cai.data.records import Comparison
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree, hidden_states, pack
@@ -18,8 +22,12 @@ PROMPT = 70
 """Tokens of a typical prompt; requests and comparisons are counted as multiples of it."""
 PAPER_ROWS = (438, 254, 287)
 """Questions of the paper's tests."""
+RATED = 500
+"""Tokens of a rated conversation."""
 TRAINING = 3.5
 """Time of a forward and backward pass through an adapter, in forward passes."""
+CHARACTERS = 4
+"""Of a token, in English."""
 
 
 @dataclass(frozen=True)
@@ -65,19 +73,30 @@ def estimate(steps: Sequence[Step], config: Config) -> dict[str, Cost]:
 
 
 def measure(model: LanguageModel) -> Speed:
-    """Read and sample for about a second each."""
-    network, ids = model.network, list(range(3, 131))
+    """Read and sample for about a second each; a first pass that only warms up does not count."""
+    network, ids, rows, new = model.network, list(range(3, 131)), 16, 6
     packed = pack([Tree(ids, [ids[:1]])] * 4).to(model.device)
-    with torch.inference_mode():
-        hidden_states(network, packed)
-        started, n = time.perf_counter(), 0
-        while time.perf_counter() - started < 1:
+
+    def read() -> None:
+        with torch.inference_mode():
             hidden_states(network, packed)
-            n += packed.ids.numel()
-        read = n / (time.perf_counter() - started)
-    started, rows, new = time.perf_counter(), 16, 12
-    generate(network, [ids[:32]] * rows, range(rows), Sampling(new), frozenset(), batch_size=rows)
-    return Speed(read, rows * new / (time.perf_counter() - started))
+
+    def sample() -> None:
+        prompts = [ids[:32]] * rows
+        generate(network, prompts, range(rows), Sampling(new), frozenset(), batch_size=rows)
+
+    return Speed(packed.ids.numel() / _seconds(read), rows * new / _seconds(sample))
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    """Return the median time of as many calls as fit in a second, at least one after the first."""
+    work()
+    times: list[float] = []
+    while not times or sum(times) < 1:
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def _helpful(config: Config) -> Work:
@@ -124,7 +143,18 @@ def _pm(config: Config) -> Work:
     assert f is not None
     pairs = c.helpful_pairs + f.prompts
     length = 3 * PROMPT
-    return Work(pairs, 2 * 60 * length, 0, int(pairs * length * c.optimizer.epochs * c.members))
+    trained = int(pairs * length * c.optimizer.epochs)
+    if c.pretrain:
+        found = read_pairs(Path(c.pretrain)).values()
+        pairs += len(found)
+        trained += sum(map(_tokens, found))
+    return Work(pairs, 2 * 60 * length, 0, trained * c.members)
+
+
+def _tokens(pair: Comparison) -> int:
+    """Guess the tokens of a comparison from its characters."""
+    talk = sum(len(turn.text) for turn in pair.prompt.conversation)
+    return (talk + len(pair.a) + len(pair.b)) // CHARACTERS
 
 
 def _rl(config: Config) -> Work:
@@ -144,11 +174,14 @@ def _evaluate(config: Config) -> Work:
     length = PROMPT + c.reply_tokens
     judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
     read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)
+    asked = 3 * 20 * 3 * PROMPT if c.persona else 0
+    rated = RATED * (c.ratings_rows or 0) if c.ratings else 0
+    greedy = 3 * min(c.prompts, 64) if c.ratings else 0
     return Work(
         replies,
-        4 * replies * length + judged + read,
-        replies * c.reply_tokens + sampled,
-        0,
+        (4 * replies + 2 * greedy) * length + judged + read + asked,
+        (replies + greedy) * c.reply_tokens + sampled,
+        int(rated * c.regression.epochs),
     )
 
 

@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_reward_model(pm, hardware, tmp_path, name):
     expected, reward = by_reward_model(pm, name, hardware, rows)
     assert [row["score"] for row in got] == pytest.approx(expected, abs=1e-5)
     assert len(reward.adapters) == {"model": 2, "twin": 1}[name]
-    assert reward.mean == {"model": MEAN, "twin": 3 * MEAN}[name]
+    assert reward.mean == {"model": 1.5 * MEAN, "twin": 3 * MEAN}[name]  # of (1, 2) and of (3,)
     assert len({row["score"] for row in got}) == len(got)
 
 

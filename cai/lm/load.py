@@ -20,9 +20,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from cai.config import Accelerator, Dtype, HardwareConfig, ModelConfig, ModelSource, Quantization
+from cai.config import Dtype, HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm.chat import ChatFormat
+from cai.lm.device import set_threads, torch_device
 from cai.lm.embedded import embedded_model
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
@@ -289,26 +290,3 @@ def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def torch_device(hardware: HardwareConfig) -> torch.device:
-    """Choose the device.
-
-    Raises:
-        UserError: If a GPU is asked for and there is none.
-    """
-    cuda = torch.cuda.is_available()
-    if hardware.accelerator is Accelerator.gpu and not cuda:
-        raise UserError("hardware.accelerator=gpu, but torch sees no GPU: use cpu or auto")
-    return torch.device("cuda" if cuda and hardware.accelerator is not Accelerator.cpu else "cpu")
-
-
-def set_threads(hardware: HardwareConfig, source: ModelSource) -> None:
-    """Use as many threads as asked for; 0 leaves the choice to torch, and one is enough for tiny.
-
-    Denormal numbers become 0: the gradients of a vocabulary are full of them once a text is known
-    well, and a processor is ten times slower on them.
-    """
-    torch.set_flush_denormal(True)
-    if threads := hardware.threads or int(source is ModelSource.tiny):
-        torch.set_num_threads(threads)

@@ -10,23 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai.algorithms.elo import Match, rate
+from cai.algorithms.elo import RATINGS, Match, rate
 from cai.artifacts import RECORD
 from cai.errors import UserError
 from cai.report.paper import read_paper_results
 
 Row = dict[str, Any]
 
-RATINGS = {
-    "harmlessness_elo": ("twin", "harmlessness"),
-    "helpfulness_elo": ("twin", "helpfulness"),
-    "harmlessness_elo_constitution": ("constitution", "harmlessness"),
-}
-
-
 OWN_SCALES = (
     "These runs share no system, so there is no scale for all of them: an Elo counts from the "
     "SL-CAI of its own run (or its first system). The other columns compare as they are."
+)
+PARTIAL = ("endpoint", "human")
+"""Judges who need not have compared all systems."""
+PARTLY = (
+    "Not all systems here were linked by the comparisons of an endpoint or of people: where they "
+    "were not, that judge's Elo counts from the SL-CAI of its own run (or its first system)."
 )
 
 
@@ -80,8 +79,8 @@ def collect(folders: Sequence[Path]) -> Result:
             {**row, "first": shown[row["first"]], "second": shown[row["second"]]}
             for row in _jsonl(folder / "matches.jsonl")
         ]
-    if len(found) > 1 and not _rate_together(systems, matches):
-        runs[0]["notes"] = [*runs[0]["notes"], OWN_SCALES]
+    if len(found) > 1 and (note := _rate_together(systems, matches)):
+        runs[0]["notes"] = [*runs[0]["notes"], note]
     upstream = _upstream(found[0] / "upstream")
     paper = read_paper_results(found, runs, names)
     return Result(list(systems.values()), replies, runs, upstream, paper)
@@ -133,7 +132,7 @@ def _names(runs: list[Row]) -> list[dict[str, str]]:
 
 
 def _differing(runs: list[Row]) -> list[str]:
-    keys = sorted({key for run in runs for key in run["settings"]})
+    keys = sorted({key for run in runs for key in run["settings"]} - {"constitution.description"})
     values = {key: {json.dumps(run["settings"].get(key)) for run in runs} for key in keys}
     return [key for key in keys if len(values[key]) > 1]
 
@@ -143,10 +142,14 @@ def zero_of(names: Sequence[str]) -> str:
     return next((name for name in names if name.startswith("sl_cai")), names[0])
 
 
-def _rate_together(systems: dict[str, Row], matches: list[Row]) -> bool:
-    """Replace the ratings of single runs by one fit; False where comparisons don't link them."""
+def _rate_together(systems: dict[str, Row], matches: list[Row]) -> str | None:
+    """Replace the ratings of single runs by one fit; say so where comparisons don't link them.
+
+    People and endpoints may have compared only some systems of some runs, which leaves the
+    scales of the other judges whole.
+    """
     anchor = zero_of(list(systems))
-    fits = {}
+    fits, note = {}, None
     for metric, (judge, axis) in RATINGS.items():
         chosen = [
             Match(row["first"], row["second"], row["outcome"], row["prompt_id"])
@@ -156,7 +159,9 @@ def _rate_together(systems: dict[str, Row], matches: list[Row]) -> bool:
         try:
             fits[metric] = rate(chosen, anchor) if chosen else {}
         except ValueError:
-            return False
+            if judge not in PARTIAL:
+                return OWN_SCALES
+            note = PARTLY
     for metric, ratings in fits.items():
         for name, rating in ratings.items():
             bounds = {"low": rating.low, "high": rating.high}
@@ -164,7 +169,7 @@ def _rate_together(systems: dict[str, Row], matches: list[Row]) -> bool:
                 "value": rating.elo,
                 **{key: bound if math.isfinite(bound) else None for key, bound in bounds.items()},
             }
-    return True
+    return note
 
 
 def styles(result: Result) -> dict[str, Counter[str]]:

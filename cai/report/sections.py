@@ -5,12 +5,13 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from cai.report.collect import Result, Row, styles, zero_of
+from cai.report.markup import figure, number, reliability, say, table
+from cai.report.measured import measured_sections
 from cai.report.paper import HEADS, NOTE, paper_parts
 from cai.report.plots import Series, bars, plot
-from cai.report.tables import COLUMNS, MORE, cell
+from cai.report.tables import cell, columns_of
 
 STYLES = ("compliance", "engaged", "generic", "evasive", "deflection")
 RL_CURVES = (
@@ -50,6 +51,7 @@ def sections(result: Result) -> Iterator[Section]:
             "Reinforcement learning: does the score still mean what it should?",
             _rl(up["rl"]),
         )
+    yield from measured_sections(result)
     if result.paper:
         yield "paper", "The paper's own tests", _paper(result.paper)
     yield "samples", "Replies side by side", _samples(result)
@@ -59,15 +61,15 @@ def sections(result: Result) -> Iterator[Section]:
 
 
 def _systems(result: Result, n: int) -> str:
-    columns = {**COLUMNS, **MORE}
+    columns = columns_of(result)
     zero = zero_of([system["name"] for system in result.systems])
-    scale = "" if result.own_scales else f"Elo is relative: {_say(zero)} stands at 0. "
+    scale = "" if result.own_scales else f"Elo is relative: {say(zero)} stands at 0. "
     rows = [
         [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in columns.items())]
         for s in result.systems
     ]
     notes = "".join(
-        f'<p class="note">{_say(note)}</p>'
+        f'<p class="note">{say(note)}</p>'
         for note in dict.fromkeys(note for run in result.runs for note in run["notes"])
     )
     caption = (
@@ -75,7 +77,7 @@ def _systems(result: Result, n: int) -> str:
         f"prompts. {scale}Evasive: declines without a reason. "
         "Over-refuses: declines a prompt that only sounds harmful.</p>"
     )
-    return _table(["system", *(h for h, _ in columns.values())], rows) + caption + notes
+    return table(["system", *(h for h, _ in columns.values())], rows) + caption + notes
 
 
 def _frontier(result: Result) -> str:
@@ -89,7 +91,7 @@ def _frontier(result: Result) -> str:
                    [x["low"]], [x["high"]], line=False)
         )  # fmt: skip
     drawn = plot(series, "helpfulness, Elo", "harmlessness, Elo")
-    return _figure(drawn, "Elo from comparisons by the twin preference model, with 95 % intervals.")
+    return figure(drawn, "Elo from comparisons by the twin preference model, with 95 % intervals.")
 
 
 def _styles(result: Result) -> str:
@@ -98,7 +100,7 @@ def _styles(result: Result) -> str:
         total = sum(counts.values()) or 1
         rows.append((name, [counts[style] / total for style in STYLES]))
     drawn = bars(rows, STYLES)
-    return _figure(drawn, "Share of replies in each style, by the rules of cai.classify.")
+    return figure(drawn, "Share of replies in each style, by the rules of cai.classify.")
 
 
 def _revisions(data: Row) -> str:
@@ -112,9 +114,9 @@ def _revisions(data: Row) -> str:
     )
     drawn = plot([series], "number of revisions", "PM score, mean removed")
     rows = [[y["round"], y["fault"], y["rows"], y["of"]] for y in data["yield"]]
-    table = _table(["round", "verdict", "rows", "of"], rows)
-    figure = _figure(drawn, "Score of the reply after each revision.")
-    return f'<div class="grid">{figure}{table}</div>'
+    shown = table(["round", "verdict", "rows", "of"], rows)
+    curve = figure(drawn, "Score of the reply after each revision.")
+    return f'<div class="grid">{curve}{shown}</div>'
 
 
 def _labels(data: Row) -> str:
@@ -131,19 +133,19 @@ def _labels(data: Row) -> str:
         "questions asked": data.get("cost", {}).get("questions"),
         "tokens read and written": data.get("cost", {}).get("tokens"),
     }
-    parts = [_table(["measure", "value"], [[k, _number(v)] for k, v in facts.items()])]
+    parts = [table(["measure", "value"], [[k, number(v)] for k, v in facts.items()])]
     if data.get("reliability"):
-        parts.append(_figure(_reliability(data["reliability"]), "Are the labels calibrated?"))
+        parts.append(figure(reliability(data["reliability"]), "Are the labels calibrated?"))
     flips = [[p["id"], p["n"], p["flips"]] for p in data.get("principles", [])]
     if flips:
-        parts.append(_table(["principle", "asked", "against the label"], flips))
+        parts.append(table(["principle", "asked", "against the label"], flips))
     agreement = data.get("agreement", {})
     if agreement.get("ids"):
         rows = [
-            [a, *map(_number, row)]
+            [a, *map(number, row)]
             for a, row in zip(agreement["ids"], agreement["matrix"], strict=True)
         ]
-        parts.append(_table(["agreement", *agreement["ids"]], rows))
+        parts.append(table(["agreement", *agreement["ids"]], rows))
     return f'<div class="grid">{"".join(parts)}</div>'
 
 
@@ -153,19 +155,14 @@ def _preference_model(data: Row) -> str:
             model,
             s["name"],
             s["n"],
-            *(_number(s[k]) for k in ("loss", "accuracy", "longer_wins", "ece")),
+            *(number(s[k]) for k in ("loss", "accuracy", "longer_wins", "ece")),
         ]
         for model, metrics in (("PM", data), ("twin", data.get("twin", {})))
         for s in metrics.get("sources", [])
     ]
     heads = ["model", "held-out", "pairs", "loss", "accuracy", "longer wins", "ECE"]
-    figure = _figure(_reliability(data["reliability"]), "Predicted against observed frequency.")
-    return f'<div class="grid">{_table(heads, rows)}{figure}</div>'
-
-
-def _reliability(bins: Sequence[Row]) -> str:
-    series = Series("observed", [b["confidence"] for b in bins], [b["frequency"] for b in bins])
-    return plot([series], "predicted probability", "observed frequency", diagonal=True)
+    diagram = figure(reliability(data["reliability"]), "Predicted against observed frequency.")
+    return f'<div class="grid">{table(heads, rows)}{diagram}</div>'
 
 
 def _rl(history: Sequence[Row]) -> str:
@@ -178,30 +175,30 @@ def _rl(history: Sequence[Row]) -> str:
             if found
         ]
         if series:
-            figures.append(_figure(plot(series, "iteration", unit), caption))
+            figures.append(figure(plot(series, "iteration", unit), caption))
     moved = [row for row in history if "sqrt_kl" in row]
     if moved:
         by_kl = Series(
             "score", [r["sqrt_kl"] for r in moved], [r["score"] for r in moved], line=False
         )
         distance = plot([by_kl], "square root of KL, nats", "score")
-        figures.insert(1, _figure(distance, "Score against distance from the start."))
+        figures.insert(1, figure(distance, "Score against distance from the start."))
     return f'<div class="grid">{"".join(figures)}</div>'
 
 
 def _paper(tests: Sequence[Row]) -> str:
-    parts = [f'<p class="note">{_say(NOTE)}</p>']
+    parts = [f'<p class="note">{say(NOTE)}</p>']
     for part in paper_parts(tests):
         figures = "".join(
-            _figure(
+            figure(
                 plot(series, "probability of the answer", "how often it is right", diagonal=True),
                 f"Are the answers calibrated? By {mode}.",
             )
             for mode, series in part.diagrams
         )
         parts.append(
-            f'<h3>{_say(part.title)}</h3><p class="note">{_say(part.note)}</p>'
-            f'{_table(HEADS, part.rows)}<div class="grid">{figures}</div>'
+            f'<h3>{say(part.title)}</h3><p class="note">{say(part.note)}</p>'
+            f'{table(HEADS, part.rows)}<div class="grid">{figures}</div>'
         )
     return "".join(parts)
 
@@ -223,8 +220,8 @@ def _samples(result: Result) -> str:
 
 def _side_by_side(rows: Sequence[Row]) -> str:
     sides = "".join(
-        f'<div><div class="who">{_say(row["system"])}: {_say(row["style"])}</div>'
-        f'<div class="say">{_say(row["response"])}</div></div>'
+        f'<div><div class="who">{say(row["system"])}: {say(row["style"])}</div>'
+        f'<div class="say">{say(row["response"])}</div></div>'
         for row in rows
     )
     return (
@@ -236,19 +233,19 @@ def _transcripts(rows: Sequence[Row]) -> str:
     parts = []
     for row in rows:
         steps = "".join(
-            f'<div class="who">round {step["round"]}, {_say(step["principle"])}'
-            f"{', left out: ' + _say(', '.join(step['faults'])) if step['faults'] else ''}</div>"
+            f'<div class="who">round {step["round"]}, {say(step["principle"])}'
+            f"{', left out: ' + say(', '.join(step['faults'])) if step['faults'] else ''}</div>"
             + (
-                f'<div class="say"><em>{_say(step["critique"])}</em></div>'
+                f'<div class="say"><em>{say(step["critique"])}</em></div>'
                 if step["critique"]
                 else ""
             )
-            + f'<div class="say">{_say(step["revision"])}</div>'
+            + f'<div class="say">{say(step["revision"])}</div>'
             for step in row["rounds"]
         )
         parts.append(
             f'<div class="talk">{_messages(row["messages"])}<div class="who">first reply</div>'
-            f'<div class="say">{_say(row["response"])}</div>{steps}</div>'
+            f'<div class="say">{say(row["response"])}</div>{steps}</div>'
         )
     return "".join(parts)
 
@@ -256,46 +253,22 @@ def _transcripts(rows: Sequence[Row]) -> str:
 def _settings(result: Result) -> str:
     parts = []
     for run in result.runs:
-        said = "".join(f"<li>{_say(sentence)}</li>" for sentence in run["departures"])
+        said = "".join(f"<li>{say(sentence)}</li>" for sentence in run["departures"])
         rows = [[key, json.dumps(value)] for key, value in sorted(run["settings"].items())]
         stages = ", ".join(
-            _say(stage["artifact"]) + (f" ({stage['seconds']:.0f} s)" if "seconds" in stage else "")
+            say(stage["artifact"]) + (f" ({stage['seconds']:.0f} s)" if "seconds" in stage else "")
             for stage in run["stages"]
         )
         parts.append(
-            f"<h3>{_say(run['recipe'])}</h3><ul>{said}</ul><p class='note'>Made from {stages}.</p>"
-            f"<details><summary>All settings</summary>{_table(['key', 'value'], rows)}</details>"
+            f"<h3>{say(run['recipe'])}</h3><ul>{said}</ul><p class='note'>Made from {stages}.</p>"
+            f"<details><summary>All settings</summary>{table(['key', 'value'], rows)}</details>"
         )
     return "".join(parts)
 
 
 def _messages(messages: Sequence[Row]) -> str:
     return "".join(
-        f'<div class="who">{_say(message["role"])}</div>'
-        f'<div class="say">{_say(message["content"])}</div>'
+        f'<div class="who">{say(message["role"])}</div>'
+        f'<div class="say">{say(message["content"])}</div>'
         for message in messages
     )
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    head = "".join(f'<th data-sort="">{_say(h)}</th>' for h in heads)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_say(value)}</td>" for value in row) + "</tr>" for row in rows
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
-
-
-def _figure(drawn: str, caption: str) -> str:
-    return f"<figure>{drawn}<figcaption>{_say(caption)}</figcaption></figure>"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
-
-
-def _say(text: object) -> str:
-    """Escape a text; everything that a model or a file says goes through here."""
-    return html.escape(str(text), quote=True)

@@ -32,6 +32,28 @@ MORE = {
     "self_bleu": ("self-BLEU", 2),
 }
 
+JUDGED = {
+    "harmlessness_elo_endpoint": ("harmless Elo, endpoint", 0),
+    "harmlessness_elo_human": ("harmless Elo, people", 0),
+    "helpfulness_elo_human": ("helpful Elo, people", 0),
+}
+HARM = {
+    "absolute_harmfulness": ("harm, 0 to 4", 2),
+    "absolute_harmfulness_greedy": ("harm at T = 0", 2),
+}
+PERSONA = {
+    "persona_consistency": ("persona consistency", 2),
+    "sycophancy": ("sycophancy", 3),
+}
+"""Metrics that only some runs have; shown where any system has one."""
+
+
+def columns_of(result: Result) -> dict[str, tuple[str, int]]:
+    """Return the columns of the page's table: all that every run has, and what else there is."""
+    there = {key for system in result.systems for key in system["metrics"]}
+    some = {key: about for key, about in (JUDGED | HARM | PERSONA).items() if key in there}
+    return {**COLUMNS, **MORE, **some}
+
 
 def cell(metric: Mapping[str, float | None] | None, decimals: int) -> str:
     """Write an estimate with its interval, or nothing."""
@@ -50,7 +72,9 @@ def _plain(value: float, decimals: int) -> str:
 
 def comparison_table(result: Result) -> str:
     """Write the systems as plain text."""
+    there = {key for system in result.systems for key in system["metrics"]}
     shown = {k: COLUMNS[k] for k in list(COLUMNS)[:5]}
+    shown |= {key: about for key, about in JUDGED.items() if key in there}
     rows = [["system", *(heading for heading, _ in shown.values())]]
     for system in result.systems:
         cells = [cell(system["metrics"].get(key), d) for key, (_, d) in shown.items()]

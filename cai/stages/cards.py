@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cai.config import Config
+from cai.config import Config, DataSource, ModelSource
 
 
 def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
@@ -20,17 +20,30 @@ def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
     return f"""---
 library_name: peft
 pipeline_tag: text-classification
+license: other
 ---
 # Preference model on {config.model.name}
 
 A LoRA adapter and a scalar head that score the assistant's last reply, read at the stop token.
-Trained on {metrics["trained_on"]} comparisons (recipe `{config.recipe.name}`, label smoothing
-{config.pm.label_smoothing}, learning rate {config.pm.optimizer.lr}, seed {config.seed}).
+
+## Data
+
+{_data(config, metrics)}
+
+## Settings
+
+{_settings(config)}
+
+## Metrics
 
 {table}
 
 Scores have no absolute level: subtract the held-out mean {metrics["mean"]:.4f} before comparing
-models. A difference d means that the better reply wins with probability sigmoid(d).
+models. A difference d means that the better reply wins with probability sigmoid(d). Held-out
+scores spread by {metrics["std"]:.4f} (standard deviation); their correlation with the length of
+the reply is {_correlation(metrics["length_correlation"])}.
+
+## Use
 
 ```python
 from peft import PeftModel
@@ -40,5 +53,63 @@ base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
 model = PeftModel.from_pretrained(base, THIS_FOLDER)
 ```
 
-The licence of the base model and of the data applies.
+## Licence
+
+{_licence(config)}
 """
+
+
+def _data(config: Config, metrics: dict[str, Any]) -> str:
+    """Say what was learnt from; a folder or file is not named, for its path is private."""
+    assert config.pm is not None
+    trained = metrics["trained_on"]
+    lines = [
+        f"- Recipe `{config.recipe.name}`, prompts and human labels from `{config.data.source.value}`"
+        + (" in a local folder." if config.data.folder else "."),
+        f"- {trained['harmless']} comparisons of harmlessness ({config.recipe.labels.value} labels), "
+        f"weight {config.pm.mixture.harmless:g}.",
+        f"- {trained['helpful']} comparisons of helpfulness (human labels), weight "
+        f"{config.pm.mixture.helpful:g}.",
+    ]
+    if metrics["pretrained_on"]:
+        lines.append(f"- Before that, {metrics['pretrained_on']} comparisons of a local file.")
+    return "\n".join(lines)
+
+
+def _settings(config: Config) -> str:
+    """List the settings that training read."""
+    assert config.pm is not None
+    pm, optimizer = config.pm, config.pm.optimizer
+    values = {
+        "label smoothing": pm.label_smoothing,
+        "centring": pm.centring,
+        "learning rate": f"{optimizer.lr:g}, {optimizer.schedule.value}",
+        "warm-up": optimizer.warmup,
+        "weight decay": optimizer.weight_decay,
+        "comparisons per update": optimizer.batch_size,
+        "epochs": optimizer.epochs,
+        "LoRA": f"rank {config.model.lora_rank}, alpha {config.model.lora_alpha}",
+        "precision of the base": config.model.dtype.value,
+        "quantisation of the base": config.model.quantization.value,
+        "seed": config.seed,
+    }
+    return "\n".join(f"- {name}: {value}" for name, value in values.items())
+
+
+def _correlation(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _licence(config: Config) -> str:
+    """Say whose terms apply, and name those that are known."""
+    assert config.pm is not None
+    base = {ModelSource.embedded: "Apache-2.0", ModelSource.tiny: "Apache-2.0"}
+    data = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT"}
+    own = "its own licence"
+    terms = [
+        f"- base model: {base.get(config.model.source, own)}",
+        f"- data: {own if config.data.folder else data[config.data.source]}",
+    ]
+    if config.pm.pretrain:
+        terms.append(f"- comparisons of pre-training: {own}")
+    return "The licences of all that it was made from apply.\n\n" + "\n".join(terms)

@@ -189,14 +189,11 @@ def _train(
     head = ScalarHead(model.hidden_size, seed_of(config.seed, adapter, "head")).to(model.device)
     write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in lessons.own])
     pairs = weighted_pairs(model, lessons.own, settings)
-
-    record = recorder(tracker, adapter)
+    record, record_first = (recorder(tracker, name) for name in (adapter, f"{adapter}/pretrain"))
     with model.use(adapter):
         if lessons.first:
             earlier = (folder / PRETRAINED, lessons.first)
-            _pretrain(
-                config, model, (adapter, head), earlier, recorder(tracker, f"{adapter}/pretrain")
-            )
+            _pretrain(config, model, (adapter, head), earlier, record_first)
         plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, "order"))
         module = PreferenceModule(model, (adapter, head), pairs, settings, plan, record)
         fit(module, config.hardware, folder, adapter)
@@ -208,11 +205,11 @@ def _train(
     save_model(model, adapter, folder, head)
     write_jsonl(folder / "history.jsonl", module.history)
     write_json(folder / "metrics.json", metrics)
-    (folder / "README.md").write_text(preference_model_card(config, metrics), encoding="utf-8")
     flat = {
         f"{s['name']}/{k}": s[k] for s in metrics["sources"] for k in ("loss", "accuracy", "ece")
     }
     record(flat, module.n_steps)
+    (folder / "README.md").write_text(preference_model_card(config, metrics), encoding="utf-8")
 
 
 def recorder(tracker: Tracker, name: str) -> Record:

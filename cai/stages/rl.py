@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 
 from cai.artifacts import Artifact, read_jsonl, write_jsonl
@@ -12,13 +13,13 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
-from cai.stages.pm import COMPARISONS, adapter_name, pair_tree
+from cai.stages.pm import COMPARISONS, adapter_name
 from cai.stages.watch import GoodhartWatch
 from cai.tracking import Tracker
 from cai.training.dpo import DPOModule
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
-from cai.training.preference import LabelledPair
+from cai.training.preference import LabelledPair, pair_tree
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit, seed_everything
 
@@ -102,7 +103,7 @@ def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -
     )
     reward = load_reward_model(model, pm.path, "model")
     assert reward is not None
-    head.offset = reward.mean if from_pm else 0.0
+    head.offset = held_out_mean(pm.path / "model") if from_pm else 0.0
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
 
 
@@ -115,9 +116,15 @@ def load_reward_model(model: LanguageModel, folder: Path, name: str) -> RewardMo
     for path in members:
         model.add_adapter(adapter_name(path), 0, path)
         heads.append(load_head(path, model.hidden_size).to(model.device))
-    mean = json.loads((members[0] / "metrics.json").read_text())["mean"]
+    # Scores are averaged over the members, and so is the level that is taken off.
+    mean = statistics.fmean(held_out_mean(path) for path in members)
     lower_bound = json.loads((folder / "settings.json").read_text())["lower_bound"]
     return RewardModel([adapter_name(path) for path in members], heads, mean, lower_bound)
+
+
+def held_out_mean(folder: Path) -> float:
+    """Read the mean score that one PM gives to held-out replies."""
+    return float(json.loads((folder / "metrics.json").read_text())["mean"])
 
 
 def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:

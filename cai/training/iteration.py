@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL, kl_estimates
 from cai.config import KLConfig, KLControl
+from cai.constitution.principles import seed_of
 from cai.lm.heads import ScalarHead
 from cai.lm.packing import Packed
 from cai.training.rollouts import RewardModel, Rollouts
@@ -54,6 +57,20 @@ def kl_controller(settings: KLConfig) -> FixedKL:
     if settings.control is KLControl.adaptive:
         return AdaptiveKL(settings.coefficient, settings.target, settings.horizon)
     return FixedKL(settings.coefficient)
+
+
+def draw_prompts(
+    pools: Sequence[Sequence[Sequence[int]]], numbers: Sequence[int], seed: int, step: int
+) -> list[Sequence[int]]:
+    """Take the next prompts of each pool; each comes once an epoch, in an order of that epoch."""
+    chosen: list[Sequence[int]] = []
+    for kind, (pool, n) in enumerate(zip(pools, numbers, strict=True)):
+        for position in range(step * n, (step + 1) * n):
+            epoch, place = divmod(position, len(pool))
+            order = list(range(len(pool)))
+            random.Random(seed_of(seed, "prompts", kind, epoch)).shuffle(order)
+            chosen.append(pool[order[place]])
+    return chosen
 
 
 def flat(grid: Tensor, packed: Packed, rows: list[int]) -> Tensor:

@@ -31,7 +31,15 @@ from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
 from cai.lm.score import Shaping, response_scores
-from cai.training.iteration import Roles, UpdateStats, average, flat, kl_controller, summarise
+from cai.training.iteration import (
+    Roles,
+    UpdateStats,
+    average,
+    draw_prompts,
+    flat,
+    kl_controller,
+    summarise,
+)
 from cai.training.rollouts import (
     Rollouts,
     logprob_grid,
@@ -153,17 +161,9 @@ class PPOModule(ResumableModule):
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""
-        settings = self._settings
-        n_red = round(settings.rollouts * settings.red_team_share)
-        numbers = (n_red, settings.rollouts - n_red)
-        chosen: list[Sequence[int]] = []
-        for kind, (pool, n) in enumerate(zip(self._prompts, numbers, strict=True)):
-            for position in range(step * n, (step + 1) * n):
-                epoch, place = divmod(position, len(pool))
-                order = list(range(len(pool)))
-                random.Random(seed_of(self._plan[1], "prompts", kind, epoch)).shuffle(order)
-                chosen.append(pool[order[place]])
-        return chosen
+        n_red = round(self._settings.rollouts * self._settings.red_team_share)
+        numbers = (n_red, self._settings.rollouts - n_red)
+        return draw_prompts(self._prompts, numbers, self._plan[1], step)
 
     def rewards(self, rollouts: Rollouts) -> Tensor:
         """Combine scores, scaled if asked for, with the KL penalty: [B, T]."""
