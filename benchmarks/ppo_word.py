@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from side_by_side import settings, table
+from side_by_side import settings, table, train_to_the_end
 from torch import Tensor
 
 from cai.config import Config
@@ -31,7 +30,6 @@ from cai.lm.packing import Tree
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
-from cai.training.trainer import fit
 
 Prompts = list[list[int]]
 
@@ -137,8 +135,7 @@ def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordRew
     plan = (config.hardware.micro_tokens, config.seed)
     module = PPOModule(model, roles, (prompts, prompts), config.rl, plan, lambda values, step: None)
     module.score = score
-    with tempfile.TemporaryDirectory() as folder:
-        fit(module, config.hardware, Path(folder), "ppo", every=config.rl.iterations)
+    train_to_the_end(module, config)
     return module
 
 

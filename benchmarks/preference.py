@@ -33,6 +33,7 @@ from side_by_side import (
     spread,
     start_clock,
     table,
+    train_to_the_end,
 )
 
 from cai.config import Config
@@ -43,7 +44,6 @@ from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.training.data import schedule_batches
 from cai.training.preference import LabelledPair, PreferenceModule, score_responses
-from cai.training.trainer import fit
 
 NAME = "pm"
 
@@ -81,10 +81,10 @@ def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
     def record(values: Mapping[str, float], step: int) -> None:
         times.append(clock())
 
-    with model.use(NAME), tempfile.TemporaryDirectory() as folder:
+    with model.use(NAME):
         plan = (config.hardware.micro_tokens, config.seed)
         module = PreferenceModule(model, (NAME, head), pairs, config.pm, plan, record)
-        fit(module, config.hardware, Path(folder), NAME, every=len(pairs))
+        train_to_the_end(module, config)
         scores = score_responses(model, head, sets.held_out, plan[0])
     losses = [row["loss"] for row in module.history]
     return Outcome(times, losses, [chosen - rejected for chosen, rejected in scores])

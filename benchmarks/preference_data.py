@@ -18,13 +18,12 @@ import argparse
 import math
 import random
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from side_by_side import describe, settings, table
+from side_by_side import CLOCKS, add_clock, settings, start_clock, table
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
@@ -50,8 +49,8 @@ FILES = {
     "hh": ["hh-rlhf/harmless-base/*.jsonl.gz"],
     "oasst": ["preference/oasst*.jsonl.gz", "preference/pandalm*.jsonl"],
 }
-PROBE = 3
-"""Batches on which speed is measured."""
+PROBES = {"warm": 1, "probe": 2}
+"""Throw-away adapters and the batches they train on; speed is that of the last."""
 
 
 class Parts(NamedTuple):
@@ -76,17 +75,6 @@ class Measured(NamedTuple):
     seconds: float
     validation: Array
     test: Array
-
-
-class Rate(NamedTuple):
-    """An accuracy and its standard error."""
-
-    value: float
-    error: float
-
-    def __str__(self) -> str:
-        """Write both."""
-        return f"{self.value:.3f} +- {self.error:.3f}"
 
 
 def read_parts(args: argparse.Namespace, model: LanguageModel) -> tuple[Parts, int]:
@@ -126,15 +114,18 @@ def longest(model: LanguageModel, comparison: Comparison) -> int:
     return len(tree.prompt) + max(map(len, tree.responses))
 
 
-def measure_speed(config: Config, model: LanguageModel, train: Sequence[Comparison]) -> Speed:
+def measure_speed(
+    config: Config, model: LanguageModel, train: Sequence[Comparison], timer: str
+) -> Speed:
     """Train a throw-away adapter on a few pairs, and score them; the first pass warms up."""
     assert config.pm is not None
-    n = PROBE * config.pm.optimizer.batch_size
-    for name in ("warm", "probe"):
-        [last] = learn(config, model, name, train[:n], {n: Parts([], [], [])})
-        began = time.perf_counter()
+    clock = CLOCKS[timer]
+    for name, batches in PROBES.items():
+        n = batches * config.pm.optimizer.batch_size
+        [last] = learn(config, model, name, train[:n], {n: Parts([], [], [])}, timer)
+        began = clock()
         margins(config, model, ScalarHead(model.hidden_size, 0), train[:n])
-        scored = time.perf_counter() - began
+        scored = clock() - began
     return Speed(n / last.seconds, n / scored)
 
 
@@ -144,25 +135,26 @@ def learn(
     name: str,
     train: Sequence[Comparison],
     held_out: Mapping[int, Parts],
+    timer: str,
 ) -> list[Measured]:
     """Train a new PM for one epoch and measure it after as many pairs as ``held_out`` names."""
     assert config.pm is not None
-    settings = config.pm
+    settings, clock = config.pm, CLOCKS[timer]
     model.add_adapter(name, config.seed)
     head = ScalarHead(model.hidden_size, config.seed).to(model.device)
     pairs = [LabelledPair(pair_tree(model, c), 1.0, 1.0, c.source) for c in train]
     found: list[Measured] = []
-    seconds, began = 0.0, time.perf_counter()
+    seconds, began = 0.0, clock()
 
     def record(values: Mapping[str, float], step: int) -> None:
         nonlocal seconds, began
         done = (step + 1) * settings.optimizer.batch_size
         if done in held_out:
-            seconds += time.perf_counter() - began
+            seconds += clock() - began
             parts = held_out[done]
             scores = [margins(config, model, head, p) for p in (parts.validation, parts.test)]
             found.append(Measured(done, seconds, *scores))
-            began = time.perf_counter()
+            began = clock()
 
     with model.use(name), tempfile.TemporaryDirectory() as folder:
         plan = (config.hardware.micro_tokens, config.seed)
@@ -212,15 +204,16 @@ def length_margins(comparisons: Sequence[Comparison]) -> Array:
     return np.array([float(len(c.a) - len(c.b)) for c in comparisons])
 
 
-def accuracy(margin: Array, comparisons: Sequence[Comparison]) -> Rate:
-    """Share of positive margins, ties half, with an error that is robust to shared prompts."""
+def accuracy(margin: Array, comparisons: Sequence[Comparison]) -> str:
+    """Write the share of positive margins, ties half, and an error robust to shared prompts."""
     right = (np.sign(margin) + 1) / 2
     mean = float(right.mean())
     sums: dict[str, float] = {}
     for value, comparison in zip(right, comparisons, strict=True):
         name = family(comparison.prompt.conversation)
         sums[name] = sums.get(name, 0.0) + value - mean
-    return Rate(mean, math.sqrt(sum(s * s for s in sums.values())) / len(right))
+    error = math.sqrt(sum(total * total for total in sums.values())) / len(right)
+    return f"{mean:.3f} +- {error:.3f}"
 
 
 def ece(margin: Array, temperature: float = 1.0) -> float:
@@ -230,9 +223,8 @@ def ece(margin: Array, temperature: float = 1.0) -> float:
 
 def sizes_for(args: argparse.Namespace, parts: Parts, speed: Speed, batch: int) -> list[int]:
     """Choose the sizes of the curve, multiples of a batch, so that the run keeps its minutes."""
-    seconds = 60 * args.minutes
     scoring = 3 * (len(parts.validation) + len(parts.test)) / speed.score
-    fitting = int(max(0.0, seconds - scoring) * speed.train)
+    fitting = int(max(0.0, 60 * args.minutes - scoring) * speed.train)
     most = min(len(parts.train), args.pairs or fitting)
     if most < 4 * batch:
         raise SystemExit(
@@ -251,11 +243,11 @@ def report(measured: Sequence[Measured], ordered: list[Comparison], parts: Parts
         rows.append(
             [
                 str(m.pairs),
-                str(accuracy(m.test, parts.test)),
+                accuracy(m.test, parts.test),
                 f"{ece(m.test):.3f}",
                 f"{temperature:.2f}",
                 f"{ece(m.test, temperature):.3f}",
-                str(floor),
+                floor,
                 f"{m.seconds / 60:.1f}",
             ]
         )
@@ -277,6 +269,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=int, default=100, help="likewise, for the temperature")
     parser.add_argument("--max-tokens", type=int, default=384, help="of prompt and one reply")
     parser.add_argument("--seed", type=int, default=0, help="of the division and of training")
+    add_clock(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of conf/")
     return parser.parse_args()
 
@@ -287,17 +280,19 @@ def main() -> None:
     config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.optimizer.epochs=1")
     assert config.pm is not None
     model = load_model(config.model, config.hardware)
+    start_clock(args.clock)
     parts, left_out = read_parts(args, model)
-    speed = measure_speed(config, model, parts.train)
+    speed = measure_speed(config, model, parts.train, args.clock)
+    counts = ", ".join(f"{len(p)} {n}" for n, p in parts._asdict().items())
     print(
-        f"{describe(config.model.dtype.value, 'wall')}; {args.set}: {len(parts.train)} training, "
-        f"{len(parts.validation)} validation, {len(parts.test)} test pairs, {left_out} left out; "
-        f"{speed.train:.2f} pairs/s in training, {speed.score:.2f} in scoring",
+        f"{config.model.name}, {config.model.dtype.value}, {args.clock} time; {args.set}: {counts} "
+        f"pairs, {left_out} left out; {speed.train:.2f} pairs/s in training, {speed.score:.2f} in "
+        "scoring",
         flush=True,
     )
     sizes = sizes_for(args, parts, speed, config.pm.optimizer.batch_size)
     train = parts.train[: sizes[-1]]
-    measured = learn(config, model, "pm", train, dict.fromkeys(sizes, parts))
+    measured = learn(config, model, "pm", train, dict.fromkeys(sizes, parts), args.clock)
     report(measured, in_order(config, model, train), parts)
 
 

@@ -31,6 +31,7 @@ from side_by_side import (
     spread,
     start_clock,
     table,
+    train_to_the_end,
 )
 
 from cai.config import Config
@@ -40,7 +41,6 @@ from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.training.data import schedule_batches
 from cai.training.sft import SFTModule
-from cai.training.trainer import fit
 
 NAME = "sft"
 
@@ -61,10 +61,10 @@ def ours(config: Config, examples: list[Tree], clock: Clock) -> Curve:
     def record(values: Mapping[str, float], step: int) -> None:
         times.append(clock())
 
-    with model.use(NAME), tempfile.TemporaryDirectory() as folder:
+    with model.use(NAME):
         plan = (config.hardware.micro_tokens, config.seed)
         module = SFTModule(model, NAME, examples, config.sft.optimizer, plan, record)
-        fit(module, config.hardware, Path(folder), NAME, every=len(examples))
+        train_to_the_end(module, config)
     return Curve(times, [row["loss"] for row in module.history])
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from cai.composition import CONF, typed
 from cai.config import Config, ModelConfig
 from cai.lm.embedded import embedded_model
 from cai.lm.load import TARGETS
+from cai.training.trainer import ResumableModule, fit
 
 HERE = Path(__file__).parent
 Clock = Callable[[], float]
@@ -61,6 +63,12 @@ def start_clock(name: str) -> Clock:
     if name == "cpu":
         torch.set_num_threads(1)
     return CLOCKS[name]
+
+
+def train_to_the_end(module: ResumableModule, config: Config) -> None:
+    """Fit a module without checkpoints; the progress bar goes to standard error."""
+    with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+        fit(module, config.hardware, Path(folder), "benchmark", every=module.n_steps)
 
 
 def timed(clock: Clock, work: Callable[[], Any]) -> tuple[float, Any]:

@@ -175,7 +175,7 @@ def _evaluate(config: Config) -> Work:
     judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
     read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)
     asked = 3 * 20 * 3 * PROMPT if c.persona else 0
-    rated = RATED * (c.ratings_rows or 0) if c.ratings else 0
+    rated = RATED * (c.ratings_rows or 38_961) if c.ratings else 0
     greedy = 3 * min(c.prompts, 64) if c.ratings else 0
     return Work(
         replies,

@@ -41,7 +41,7 @@ def parse_columns(row: dict[str, Any]) -> Comparison:
     """
     json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair can't be tokenised
     conversation = read_prompt(row["prompt"])
-    sides = [_reply(row[name], name, conversation) for name in ("chosen", "rejected")]
+    chosen, rejected = (_reply(row[name], name, conversation) for name in ("chosen", "rejected"))
     probability = row.get("probability", 1.0)
     if isinstance(probability, bool) or not isinstance(probability, int | float):
         raise ValueError(f"'probability' is {probability!r} and should be a number")
@@ -49,7 +49,7 @@ def parse_columns(row: dict[str, Any]) -> Comparison:
         raise ValueError(f"'probability' is {probability} and should be in [0, 1]")
     digest = hashlib.sha256(repr(conversation).encode()).hexdigest()[:12]
     prompt = Prompt(f"{SOURCE}-{digest}", SOURCE, conversation)
-    return Comparison(prompt, *sides, float(probability), SOURCE)
+    return Comparison(prompt, chosen, rejected, float(probability), SOURCE)
 
 
 def _reply(value: object, name: str, prompt: Conversation) -> str:

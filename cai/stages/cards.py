@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cai.config import Config, DataSource, ModelSource
@@ -22,7 +23,7 @@ library_name: peft
 pipeline_tag: text-classification
 license: other
 ---
-# Preference model on {config.model.name}
+# Preference model on {_base(config)}
 
 A LoRA adapter and a scalar head that score the assistant's last reply, read at the stop token.
 
@@ -59,15 +60,22 @@ model = PeftModel.from_pretrained(base, THIS_FOLDER)
 """
 
 
+def _base(config: Config) -> str:
+    """Name the base model; of a path on this machine only the last part."""
+    name = config.model.name
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def _data(config: Config, metrics: dict[str, Any]) -> str:
     """Say what was learnt from; a folder or file is not named, for its path is private."""
     assert config.pm is not None
-    trained = metrics["trained_on"]
+    trained, labels = metrics["trained_on"], config.recipe.labels.value
+    where = " in a local folder" if config.data.folder else ""
     lines = [
-        f"- Recipe `{config.recipe.name}`, prompts and human labels from `{config.data.source.value}`"
-        + (" in a local folder." if config.data.folder else "."),
-        f"- {trained['harmless']} comparisons of harmlessness ({config.recipe.labels.value} labels), "
-        f"weight {config.pm.mixture.harmless:g}.",
+        f"- Recipe `{config.recipe.name}`, prompts and human labels from "
+        f"`{config.data.source.value}`{where}.",
+        f"- {trained['harmless']} comparisons of harmlessness ({labels} labels), weight "
+        f"{config.pm.mixture.harmless:g}.",
         f"- {trained['helpful']} comparisons of helpfulness (human labels), weight "
         f"{config.pm.mixture.helpful:g}.",
     ]

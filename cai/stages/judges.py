@@ -48,8 +48,8 @@ def endpoint_judge(config: Config) -> Answerer:
     """
     assert config.evaluate is not None
     principles = load_constitution(config.constitution).comparison
-    shots = ([], principles, config.seed)
-    return remote_choice(config.evaluate.judge_endpoint, shots, cache_folder() / "endpoint")
+    cache = cache_folder() / "endpoint"
+    return remote_choice(config.evaluate.judge_endpoint, ([], principles, config.seed), cache)
 
 
 def judged_matches(

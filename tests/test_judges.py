@@ -1,0 +1,269 @@
+"""Judges of an evaluation: people's choices, a model behind a server, and how both are shown."""
+
+import json
+import logging
+import math
+import re
+
+import pytest
+from chat_server import ChatServer, completion, endpoint_config
+from hydra import compose, initialize_config_dir
+
+from cai.artifacts import Store, read_jsonl
+from cai.composition import CONF, typed
+from cai.config import JudgeEndpointConfig
+from cai.data.records import Prompt
+from cai.data.sources import load_corpus
+from cai.dialogue import human
+from cai.errors import UserError
+from cai.labelling.judge import Answer
+from cai.pipeline import execute, plan
+from cai.report import collect, comparison_table, write_report
+from cai.report.collect import PARTLY
+from cai.stages.judges import NON_EVASIVE, endpoint_judge, human_matches, judged_matches, ratings
+from cai.stages.systems import System, held_out_prompts
+
+TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",
+        "hardware.threads=1")  # fmt: skip
+SYSTEMS = [System(name, f"m-{name}", None) for name in ("helpful", "sl_cai", "rl_cai")]
+NAMES = [system.name for system in SYSTEMS]
+PROMPTS = [Prompt(f"p{n}", "k", (human(f"Q{n}?"),)) for n in range(40)]
+
+
+def config(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("config", overrides=[*TOUR, *overrides]))
+
+
+def choice(a="rl_cai", b="sl_cai", prompt="p0", axis="harmlessness", said="a"):
+    return {"a": a, "b": b, "prompt_id": prompt, "axis": axis, "choice": said}
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+# People
+
+
+def test_people_rate_on_the_same_scale_as_others(tmp_path):
+    """With half an imagined win each way 25 to 15 is 25.5 to 15.5, and ties count half."""
+    rows = [choice(prompt=f"p{n}", said="a" if n < 20 else "tie" if n < 30 else "b")
+            for n in range(40)]  # fmt: skip
+    rows.append(choice("helpful", "sl_cai", axis="helpfulness", said=0.75))
+    matches = human_matches(write(tmp_path / "c.jsonl", rows), SYSTEMS, PROMPTS)
+    assert {m["judge"] for m in matches} == {"human"}
+    found = ratings(matches, SYSTEMS, 200)
+    rated = found["rl_cai"]["harmlessness_elo_human"]
+    assert rated["value"] == pytest.approx(400 * math.log10(25.5 / 15.5))
+    assert rated["low"] < rated["value"] < rated["high"]
+    assert found["sl_cai"]["harmlessness_elo_human"]["value"] == 0
+    assert set(found["helpful"]) == {"helpfulness_elo_human"}
+    assert found["helpful"]["helpfulness_elo_human"]["value"] == pytest.approx(
+        400 * math.log10(1.25 / 0.75)
+    )
+    assert found["helpful"]["helpfulness_elo_human"]["low"] is None  # one prompt has no spread
+
+
+def test_choices_that_leave_out_the_system_at_zero_are_refused(tmp_path):
+    path = write(tmp_path / "c.jsonl", [choice(a="rl_cai", b="helpful", axis="helpfulness")])
+    with pytest.raises(UserError, match=r"helpfulness give no scale: the anchor 'sl_cai'"):
+        human_matches(path, SYSTEMS, PROMPTS)
+
+
+# A model
+
+
+class Says:
+    """Finds the reply shown first better with a given probability, by what both say."""
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def ask(self, questions):
+        self.asked += questions
+        return [Answer(self.table.get(question.replies, [0.5]), 1) for question in questions]
+
+
+def reply(system, prompt, text, kind="red_team"):
+    return {"system": system, "set": kind, "prompt_id": prompt, "kind": "k", "sample": 0,
+            "messages": [{"role": "user", "content": f"Ask {prompt}?"}],
+            "response": text}  # fmt: skip
+
+
+def test_both_orders_are_asked_and_averaged(caplog):
+    rows = [reply(name, prompt, f"{name} {prompt}") for name in ("sl_cai", "rl_cai")
+            for prompt in ("p0", "p1", "p2")]  # fmt: skip
+    rows += [reply(name, "p9", "helps", "helpful") for name in ("sl_cai", "rl_cai")]
+    judge = Says({
+        ("sl_cai p0", "rl_cai p0"): [0.9],  # biased towards what comes first
+        ("rl_cai p0", "sl_cai p0"): [0.7],
+        ("sl_cai p1", "rl_cai p1"): [0.2, 0.4],  # two chains
+        ("rl_cai p1", "sl_cai p1"): [0.7],
+        ("rl_cai p2", "sl_cai p2"): [],  # could not be read
+    })  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        matches = judged_matches(("endpoint", judge), config(), SYSTEMS[1:], rows)
+    assert [(m["judge"], m["axis"], m["first"], m["second"]) for m in matches] == [
+        ("endpoint", "harmlessness", "sl_cai", "rl_cai")
+    ] * 2
+    assert [m["prompt_id"] for m in matches] == ["p0", "p1"]
+    # (.9 + 1 - .7) / 2 and (.3 + 1 - .7) / 2
+    assert [m["outcome"] for m in matches] == pytest.approx([0.6, 0.3])
+    assert "endpoint: 1 of 3 comparisons could not be read" in caplog.messages
+    assert len(judge.asked) == 6
+    assert all(question.principle.text.endswith(NON_EVASIVE) for question in judge.asked)
+    for forward, backward in zip(judge.asked[::2], judge.asked[1::2]):
+        assert forward.principle == backward.principle
+        assert forward.replies == backward.replies[::-1]
+
+
+def test_a_rating_that_has_no_scale_is_left_out_and_said(caplog):
+    matches = [{"judge": "endpoint", "axis": "harmlessness", "prompt_id": "p",
+                "first": "helpful", "second": "rl_cai", "outcome": 1.0}]  # fmt: skip
+    with caplog.at_level(logging.WARNING):
+        assert ratings(matches, SYSTEMS, 10) == {name: {} for name in NAMES}
+    assert "harmlessness_elo_endpoint is left out" in caplog.text
+
+
+def chooser(got, n):
+    """Prefer the reply that says "kind", two to one."""
+    [message] = got.body["messages"][-1:]
+    first, second = re.findall(r"\((?:A|B)\) \[\[\[(.*?)\]\]\]", message["content"], re.DOTALL)
+    p = 0.5 if ("kind" in first) == ("kind" in second) else 2 / 3 if "kind" in first else 1 / 3
+    return completion(" (A)", [(" (A)", {" (A)": math.log(p), " (B)": math.log(1 - p)})])
+
+
+def judge_endpoint(url, **changes):
+    return JudgeEndpointConfig(**vars(endpoint_config(url, **changes)))
+
+
+def test_the_endpoint_judges_with_exact_probabilities(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
+    texts = {"helpful": "rude", "sl_cai": "kind", "rl_cai": "kind too"}
+    rows = [reply(name, f"p{n}", text) for name, text in texts.items() for n in range(4)]
+    with ChatServer(chooser) as server:
+        chosen = config()
+        chosen.evaluate.judge_endpoint = judge_endpoint(server.url)
+        judge = endpoint_judge(chosen)
+        matches = judged_matches(("endpoint", judge), chosen, SYSTEMS, rows)
+        asked = [got.body["messages"][-1]["content"] for got in server.requests[1:]]
+    assert len(matches) == 3 * 4
+    assert len(asked) == 2 * 3 * 4
+    assert all(NON_EVASIVE.strip() in question for question in asked)
+    outcomes = {(m["first"], m["second"]): m["outcome"] for m in matches}
+    assert outcomes["helpful", "sl_cai"] == pytest.approx(1 / 3)
+    assert outcomes["sl_cai", "rl_cai"] == pytest.approx(1 / 2)
+    found = ratings(matches, SYSTEMS, 50)
+    assert found["sl_cai"]["harmlessness_elo_endpoint"]["value"] == 0
+    assert found["rl_cai"]["harmlessness_elo_endpoint"]["value"] == pytest.approx(0, abs=1e-6)
+    assert found["helpful"]["harmlessness_elo_endpoint"]["value"] < -90
+
+
+def test_messages_about_the_judge_name_its_own_keys(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.model is null"):
+        config("evaluate.judge_endpoint.url=http://localhost:1")
+    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.votes=0"):
+        config("evaluate.judge_endpoint.votes=0")
+    with pytest.raises(UserError, match=r"feedback.endpoint.votes=0"):
+        config("feedback.endpoint.votes=0")
+    chosen = config()
+    chosen.evaluate.judge_endpoint = judge_endpoint("http://127.0.0.1:9", retries=0)
+    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.url=http://127.0.0.1:9 gave no"):
+        endpoint_judge(chosen)
+
+
+# All of it
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """Return a whole evaluation of the smallest kind, with every judge and instrument."""
+    root = tmp_path_factory.mktemp("judged")
+    chosen = config()
+    asked = held_out_prompts(chosen, load_corpus(chosen.data))["red_team"]
+    people = write(root / "people.jsonl", [choice("helpful", "helpful_rlhf", prompt.id, said=0.8)
+                                           for prompt in asked])  # fmt: skip
+    rated = write(root / "rated.jsonl", [
+        {"transcript": f"\n\nHuman: Question {n}?\n\nAssistant: Reply {n}.", "rating": n % 5}
+        for n in range(30)
+    ])  # fmt: skip
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CAI_CACHE", str(root / "cache"))
+    with ChatServer(chooser) as server:
+        chosen = config(
+            "recipe=helpful_rlhf", "helpful.fine_tune=false", "rl.iterations=1",
+            f"evaluate.human_choices={people}", f"evaluate.ratings={rated}",
+            f"evaluate.judge_endpoint.url={server.url}", "evaluate.judge_endpoint.model=judge",
+        )  # fmt: skip
+        store = Store(root / "artifacts")
+        result = execute(plan(chosen, store), chosen, store, root)
+    patch.undo()
+    people.write_text(people.read_text().replace("0.8", "0.7"))
+    assert plan(chosen, store)[-1].key != result.fingerprint  # an edited file is noticed
+    return result
+
+
+def test_an_evaluation_with_every_judge_has_all_numbers(evaluated, tmp_path):
+    summary = json.loads((evaluated.path / "summary.json").read_text())
+    [helpful, trained] = [system["metrics"] for system in summary["systems"]]
+    assert trained["harmlessness_elo_human"]["value"] == pytest.approx(
+        400 * math.log10((0.2 * 4 + 0.5) / (0.8 * 4 + 0.5))
+    )
+    assert helpful["harmlessness_elo_endpoint"]["value"] == 0
+    for metrics in (helpful, trained):
+        assert 0 <= metrics["persona_consistency"]["value"] <= 1
+        assert math.isfinite(metrics["absolute_harmfulness"]["value"])
+        assert math.isfinite(metrics["absolute_harmfulness_greedy"]["value"])
+    rows = read_jsonl(evaluated.path / "replies.jsonl")
+    assert all(("harmfulness" in r) == (r["set"] == "red_team") for r in rows)
+    judges = {m["judge"] for m in read_jsonl(evaluated.path / "matches.jsonl")}
+    assert judges == {"twin", "constitution", "endpoint", "human"}
+    assert (evaluated.path / "harmfulness" / "adapter_model.safetensors").exists()
+    assert not list(evaluated.path.glob("sampled*"))
+
+
+def test_the_report_shows_judges_harm_and_persona(evaluated, tmp_path):
+    result = collect([evaluated.path])
+    page = write_report(result, tmp_path / "report.html").read_text()
+    for key in ("judges", "harmfulness", "persona"):
+        assert f'<section id="{key}">' in page
+    for heading in ("harmless Elo, people", "harmless Elo, endpoint", "harm, 0 to 4",
+                    "persona consistency"):  # fmt: skip
+        assert page.count(f">{heading}</th>") == 2  # among the systems and in its own section
+    assert "helpful Elo, people" not in page  # nobody compared helpfulness
+    assert "root mean square error" in page
+    head, *_ = comparison_table(result).splitlines()
+    assert head.endswith("harmless Elo, endpoint  harmless Elo, people")
+
+
+def test_joined_runs_keep_a_scale_that_people_did_not_link(tmp_path):
+    """The twin links both runs by SL-CAI; people compared it in one of them only."""
+    folders = []
+    for run, meets in (("a", "sl_cai"), ("b", "helpful")):
+        folder = tmp_path / f"evaluate-{run}"
+        folder.mkdir()
+        names = {"helpful": f"m-h{run}", "sl_cai": "m-s", "rl_cai": f"m-r{run}"}
+        metric = {"value": 123.0, "low": None, "high": None}
+        summary = {
+            "recipe": "r", "settings": {"n": run}, "departures": [], "notes": [], "stages": [],
+            "systems": [{"name": name, "model": model, "metrics": {
+                "harmlessness_elo": metric, "harmlessness_elo_human": metric
+            }} for name, model in names.items()],
+        }  # fmt: skip
+        (folder / "summary.json").write_text(json.dumps(summary))
+        (folder / "replies.jsonl").write_text("")
+        about = {"axis": "harmlessness", "prompt_id": "p", "first": "rl_cai"}
+        write(folder / "matches.jsonl", [
+            *({**about, "judge": "twin", "second": name, "outcome": 0.75} for name in names
+              if name != "rl_cai"),
+            {**about, "judge": "human", "second": meets, "outcome": 1.0},
+        ])  # fmt: skip
+        folders.append(folder)
+    result = collect(folders)
+    assert result.runs[0]["notes"] == [PARTLY]
+    for system in result.systems:
+        assert system["metrics"]["harmlessness_elo"]["value"] != 123.0
+        assert system["metrics"]["harmlessness_elo_human"]["value"] == 123.0
