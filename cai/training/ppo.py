@@ -40,12 +40,7 @@ from cai.training.iteration import (
     kl_controller,
     summarise,
 )
-from cai.training.rollouts import (
-    Rollouts,
-    logprob_grid,
-    to_grid,
-    value_grid,
-)
+from cai.training.rollouts import Rollouts, logprob_grid, to_grid, value_grid
 from cai.training.trainer import Record, ResumableModule, rate
 
 log = logging.getLogger(__name__)
@@ -53,10 +48,8 @@ log = logging.getLogger(__name__)
 POLICY, CRITIC = 0, 1
 """Places of the two optimizers."""
 
-
 Score = Callable[[Sequence[Tree]], Tensor]
 """Maps replies to scores [B]; the preference model, unless a programmed one takes its place."""
-
 
 Watch = Callable[["PPOModule", int], bool]
 """Looks at the policy every ``rl.evaluate_every`` iterations; True ends the training."""
