@@ -131,7 +131,7 @@ def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordRew
     for seed, name in enumerate(("policy", "critic")):
         model.add_adapter(name, seed)
     head = ScalarHead(model.hidden_size, None)
-    roles = Roles("policy", None, "critic", head, RewardModel([], [], 0.0, 0.0))
+    roles = Roles("policy", None, "critic", head, RewardModel([], 0.0, 0.0))
     plan = (config.hardware.micro_tokens, config.seed)
     module = PPOModule(model, roles, (prompts, prompts), config.rl, plan, lambda values, step: None)
     module.score = score

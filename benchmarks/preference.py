@@ -39,7 +39,7 @@ from side_by_side import (
 from cai.config import Config
 from cai.data.hh import read_hh_rlhf
 from cai.data.sources import load_corpus
-from cai.lm.heads import ScalarHead, save_model
+from cai.lm.heads import ScalarHead, ScalarModel, save_model
 from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.training.data import schedule_batches
@@ -83,7 +83,7 @@ def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
 
     with model.use(NAME):
         plan = (config.hardware.micro_tokens, config.seed)
-        module = PreferenceModule(model, (NAME, head), pairs, config.pm, plan, record)
+        module = PreferenceModule(ScalarModel(model, NAME, head), pairs, config.pm, plan, record)
         train_to_the_end(module, config)
         scores = score_responses(model, head, sets.held_out, plan[0])
     losses = [row["loss"] for row in module.history]

@@ -39,7 +39,7 @@ from cai.data.hh import parse_pair
 from cai.data.records import Comparison
 from cai.data.rows import numbered_rows
 from cai.data.splits import family
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel, load_model
 from cai.training.data import schedule_batches
 from cai.training.preference import LabelledPair, PreferenceModule, pair_tree, score_responses
@@ -158,7 +158,7 @@ def learn(
 
     with model.use(name), tempfile.TemporaryDirectory() as folder:
         plan = (config.hardware.micro_tokens, config.seed)
-        module = PreferenceModule(model, (name, head), pairs, settings, plan, record)
+        module = PreferenceModule(ScalarModel(model, name, head), pairs, settings, plan, record)
         fit(module, config.hardware, Path(folder), name, every=len(pairs))
     return found
 

@@ -17,7 +17,8 @@ from cai.composition import CONF
 from cai.config import HardwareConfig, ModelConfig, ModelSource
 from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.heads import has_scalar_model
+from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.pipeline import digest_of_folder
 from cai.stages.rl import load_reward_model
@@ -58,7 +59,7 @@ class Scorer:
 
     def scored(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Return rows with their scores as lines of JSON."""
-        scores = self.reward.score(self.model, [self.tree(row) for row in rows], self.tokens)
+        scores = self.reward.score([self.tree(row) for row in rows], self.tokens)
         return [
             json.dumps({**row, "score": score}, ensure_ascii=False) + "\n"
             for row, score in zip(rows, scores.tolist(), strict=True)
@@ -91,7 +92,7 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
         if found != recipe["content"]["model"]:
             raise UserError(f"the base model in {config.path} has changed since {root} was trained")
     model = load_model(config, device)
-    reward = load_reward_model(model, root, name)
+    reward = load_reward_model(device, model, root, name)
     assert reward is not None
     identity = [record["files"], name, str(model.device), device.micro_tokens]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -101,7 +102,7 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
 def _find(folder: Path) -> tuple[Path, str]:
     """Return the result of the pm stage and the name of the model in it."""
     for root, name in ((folder, "model"), (folder.resolve().parent, folder.resolve().name)):
-        found = (root / RECORD).is_file() and has_adapter(root / name)
+        found = (root / RECORD).is_file() and has_scalar_model(root / name)
         if found and Artifact("pm", "", root).record()["stage"] == "pm":
             return root, name
     raise UserError(

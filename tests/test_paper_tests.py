@@ -12,7 +12,7 @@ from cai.data.paper_evals import FILES, PaperTest, parse_item, read_paper_tests
 from cai.dialogue import Role, assistant, human
 from cai.errors import UserError
 from cai.labelling.exam import Answer, ChainExam, DirectExam, chain_question, draw_shots
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.score import option_logprobs
 from cai.stages.paper_measures import (
     Judged,
@@ -403,7 +403,7 @@ def tests(folder, tiny, hardware):
     config = SimpleNamespace(
         evaluate=settings(paper_tests=str(folder), batch_size=7), seed=0, hardware=hardware
     )
-    judge = RewardModel(["judge"], [ScalarHead(tiny.hidden_size, 0)], 0.5, 0.0)
+    judge = RewardModel([ScalarModel(tiny, "judge", ScalarHead(tiny.hidden_size, 0))], 0.5, 0.0)
     systems = [System("helpful", "h-1", "a"), System("base", "b-1", None)]
     systems.append(System("best_of_4", "h-1-best-of-4", "a", 4))
     return PaperTests(config, tiny, systems, {"pm": judge})

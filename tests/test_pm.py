@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from transformers import AutoModelForSequenceClassification
 
 import cai.stages.pm as stage
 import cai.stages.pm_metrics as metrics_module
+import cai.stages.rl as rl_stage
 import cai.training.rollouts as rollouts
 from cai.algorithms.preference import Pair, pairwise_loss
-from cai.artifacts import Store, write_json
+from cai.artifacts import Artifact, Store, write_json
 from cai.composition import CONF, typed
 from cai.config import MixtureConfig
 from cai.constitution.principles import seed_of
@@ -24,7 +26,7 @@ from cai.data.splits import family
 from cai.dialogue import assistant, human, to_messages
 from cai.errors import UserError
 from cai.estimate import WORK
-from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.lm.heads import ScalarHead, load_head, own_network, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.pipeline import plan
@@ -42,6 +44,9 @@ BASE = (
 
 
 TWINS = ("pm.holdout_twin=true", "pm.members=2", "pm.optimizer.epochs=0.1")
+
+
+WHOLE = "pm.full_finetuning=true"
 
 
 def config(*overrides):
@@ -85,6 +90,13 @@ def plain(tmp_path_factory):
 def pretrained(tmp_path_factory, lessons):
     folder = tmp_path_factory.mktemp("pretrained") / "pm"
     return folder, make(folder, f"pm.pretrain={lessons}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, lessons):
+    """A PM of which all weights were trained."""
+    folder = tmp_path_factory.mktemp("whole") / "pm"
+    return folder, make(folder, f"pm.pretrain={lessons}", WHOLE)
 
 
 def comparison(question, a="yes", b="no", source="helpful", probability=1.0):
@@ -187,19 +199,19 @@ def test_the_twin_learns_from_other_prompts_than_the_pm(tmp_path, lessons, monke
 # Members
 
 
-def test_members_give_mean_and_lower_bound(tiny, tmp_path, monkeypatch):
+def test_members_give_mean_and_lower_bound(tiny, hardware, tmp_path, monkeypatch):
     for n, mean in enumerate((0.2, 0.6)):
         folder = tmp_path / ("model" if n == 0 else f"model-{n}")
         tiny.add_adapter(f"saved_{n}", n)
         save_model(tiny, f"saved_{n}", folder, ScalarHead(tiny.hidden_size, n))
         write_json(folder / "metrics.json", {"mean": mean})
     write_json(tmp_path / "settings.json", {"lower_bound": 0.5})
-    reward = load_reward_model(tiny, tmp_path, "model")
+    reward = load_reward_model(hardware, tiny, tmp_path, "model")
     answers = iter([[[1.0], [-2.0]], [[3.0], [-2.0]]])
     monkeypatch.setattr(rollouts, "score_responses", lambda *args: next(answers))
     trees = [Tree([1], [[2]])] * 2
     # (1 + 3) / 2 less half of their deviation, 1, less the mean of the means, 0.4; and -2 - 0.4
-    assert reward.score(tiny, trees, 100).tolist() == pytest.approx([1.1, -2.4])
+    assert reward.score(trees, 100).tolist() == pytest.approx([1.1, -2.4])
 
 
 # Metrics
@@ -241,7 +253,7 @@ def test_metrics_of_a_source_by_hand(tiny, monkeypatch):
 def test_the_held_out_mean_is_stored_and_taken_off(plain, corpus, hardware):
     folder, chosen = plain
     model = load_model(chosen.model, hardware)
-    reward = load_reward_model(model, folder, "model")
+    reward = load_reward_model(hardware, model, folder, "model")
     held_out = [c for part in stage._held_out(corpus).values() for c in part]
     replies = [
         Tree(pair_tree(model, c).prompt, [response])
@@ -249,7 +261,7 @@ def test_the_held_out_mean_is_stored_and_taken_off(plain, corpus, hardware):
         for response in pair_tree(model, c).responses
     ]
     assert abs(held_out_mean(folder / "model")) > 0.01
-    assert float(reward.score(model, replies, 2048).mean()) == pytest.approx(0, abs=1e-3)
+    assert float(reward.score(replies, 2048).mean()) == pytest.approx(0, abs=1e-3)
     trained = {
         json.loads(line)["id"]
         for line in (folder / "model" / stage.COMPARISONS).read_text().splitlines()
@@ -343,12 +355,16 @@ def test_own_training_begins_with_the_pretrained_weights(pretrained, hardware):
     assert history["loss"] == pytest.approx(float(expected), abs=1e-5)
 
 
-@pytest.mark.parametrize("killed_at", [11, 14, 24])
+@pytest.mark.parametrize(
+    "kind, killed_at", [("pretrained", 11), ("pretrained", 14), ("pretrained", 24), ("whole", 24)]
+)
 def test_a_killed_run_ends_with_the_same_bits(
-    pretrained, lessons, tmp_path, monkeypatch, killed_at
+    request, lessons, tmp_path, monkeypatch, kind, killed_at
 ):
     """Killed in pre-training, after it but before a checkpoint, and after a checkpoint."""
     steps, original = [], PreferenceModule.training_step
+    overrides = [f"pm.pretrain={lessons}", *([WHOLE] if kind == "whole" else [])]
+    whole = request.getfixturevalue(kind)[0]
 
     def counted(self, step):
         steps.append(step)
@@ -359,7 +375,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     folder = tmp_path / "pm"
     with monkeypatch.context() as patch, pytest.raises(KeyError):
         patch.setattr(PreferenceModule, "training_step", counted)
-        make(folder, f"pm.pretrain={lessons}")
+        make(folder, *overrides)
     trained_first = (folder / "model" / stage.PRETRAINED / "history.jsonl").exists()
     assert trained_first == (killed_at > 12)
     again = []
@@ -369,8 +385,7 @@ def test_a_killed_run_ends_with_the_same_bits(
             "training_step",
             lambda self, step: (again.append(step), original(self, step))[1],
         )
-        make(folder, f"pm.pretrain={lessons}")
-    whole = pretrained[0]
+        make(folder, *overrides)
     names = sorted(p.relative_to(whole).as_posix() for p in whole.rglob("*") if p.is_file())
     assert names == sorted(
         p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()
@@ -379,6 +394,67 @@ def test_a_killed_run_ends_with_the_same_bits(
         assert (folder / name).read_bytes() == (whole / name).read_bytes(), name
     own = len((whole / "model" / "history.jsonl").read_text().splitlines())
     assert len(again) == {11: 2 + own, 14: own, 24: own - 10}[killed_at]
+
+
+# All weights
+
+
+def test_a_whole_model_is_a_plain_sequence_classifier(whole, hardware):
+    """And scores as ours, which is not as the base with a head would."""
+    folder, chosen = whole
+    names = {path.name for path in (folder / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
+    assert "adapter_model.safetensors" not in names
+    model = load_model(chosen.model, hardware)
+    reward = load_reward_model(hardware, model, folder, "model")
+    prompt, reply = model.chat.prompt((human("q"),)), model.chat.response("a reply")
+    [ours] = (reward.score([Tree(prompt, [reply])], 2048) + reward.mean).tolist()
+    plain = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
+    with torch.no_grad():
+        theirs = float(plain(torch.tensor([[*prompt, *reply]])).logits)
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    on_base = [[Tree(prompt, [reply])], 2048]
+    [[base]] = score_responses(model, load_head(folder / "model", model.hidden_size), *on_base)
+    assert abs(ours - base) > 0.01
+
+
+def test_a_whole_model_has_learnt_and_says_so(whole):
+    folder, chosen = whole
+    first = folder / "model" / stage.PRETRAINED / "history.jsonl"
+    history = [json.loads(line)["loss"] for line in first.read_text().splitlines()]
+    assert history[-1] < history[0]
+    card = (folder / "model" / "README.md").read_text()
+    assert "All weights and a scalar head" in card
+    assert "PeftModel" not in card
+    assert "LoRA" not in card
+
+
+def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tmp_path):
+    """The helpful stage of a capable model is the bare base, so that nothing is trained first."""
+    folder, chosen = whole
+    start = tmp_path / "helpful"
+    model = load_model(chosen.model, hardware)
+    save_model(model, None, start / "model")
+    inputs = {"helpful": Artifact("helpful", "0", start), "pm": Artifact("pm", "0", folder)}
+    keys = ("stage=rl", "recipe=helpful_rlhf", "rl.iterations=1", "rl.rollouts=4")
+    for critic in ("pm", "zero"):
+        chosen = config(*keys, f"rl.critic.start={critic}")
+        out = tmp_path / critic
+        out.mkdir()
+        with track(chosen.tracking, "rl", tmp_path, {}) as tracker:
+            if critic == "zero":
+                rl_stage.run(chosen, inputs, out, tracker)
+                continue
+            with pytest.raises(UserError, match=r"rl\.critic\.start=pm .* adapter"):
+                rl_stage.run(chosen, inputs, out, tracker)
+    [row] = (tmp_path / "zero" / "history.jsonl").read_text().splitlines()
+    assert math.isfinite(json.loads(row)["score"])
+
+
+def test_a_quantised_base_can_not_be_trained_whole(hardware):
+    quantised = config(WHOLE, "model.quantization=nf4").model
+    with pytest.raises(UserError, match=r"model\.quantization=nf4 .* pm\.full_finetuning=false"):
+        own_network(quantised, hardware)
 
 
 def test_the_content_of_the_file_is_part_of_the_fingerprint(tmp_path, lessons):

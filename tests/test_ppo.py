@@ -10,7 +10,7 @@ from cai.algorithms.ppo import AdaptiveKL, FixedKL
 from cai.config import CriticConfig, CriticStart, Guard, KLConfig, KLControl, RLConfig, Schedule
 from cai.dialogue import human
 from cai.errors import UserError
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.iteration import Roles, kl_controller
@@ -77,7 +77,7 @@ def cast(hardware):
     for name in ("policy", "reference"):
         randomise(model, name, seed=1)
     randomise(model, "pm", seed=2)
-    reward = RewardModel(["pm"], [ScalarHead(model.hidden_size, 3)], 0.0, 0.0)
+    reward = RewardModel([ScalarModel(model, "pm", ScalarHead(model.hidden_size, 3))], 0.0, 0.0)
     critic = ScalarHead(model.hidden_size, None)
     return model, Roles("policy", "reference", "critic", critic, reward)
 
@@ -270,13 +270,10 @@ def test_several_pms_can_be_bounded_from_below(hardware):
     model, roles = cast(hardware)
     model.add_adapter("pm2", 9)
     randomise(model, "pm2", seed=9)
-    heads = [roles.reward.heads[0], ScalarHead(model.hidden_size, 8)]
+    members = [*roles.reward.members, ScalarModel(model, "pm2", ScalarHead(model.hidden_size, 8))]
     trees = make(hardware)[1].collect(0).trees
-    one, two = (
-        RewardModel([a], [h], 0.0, 0.0).score(model, trees, 999)
-        for a, h in zip(("pm", "pm2"), heads)
-    )
-    both = RewardModel(["pm", "pm2"], heads, 0.5, 2.0).score(model, trees, 999)
+    one, two = (RewardModel([member], 0.0, 0.0).score(trees, 999) for member in members)
+    both = RewardModel(members, 0.5, 2.0).score(trees, 999)
     # mean - 2 * |a - b| / 2 - 0.5, the standard deviation of two numbers being half their distance
     expected = (one + two) / 2 - (one - two).abs() - 0.5
     torch.testing.assert_close(both, expected, atol=1e-4, rtol=0)
@@ -287,17 +284,17 @@ def test_a_reply_that_was_cut_is_scored_as_if_it_ended_there(hardware):
     model, roles = cast(hardware)
     prompt, reply = model.chat.prompt((human("hi"),)), model.chat.response("word")
     cut, whole = (Tree(prompt, [tokens]) for tokens in (reply[:-1], reply))
-    one, two = roles.reward.score(model, [cut, whole], 2048)
+    one, two = roles.reward.score([cut, whole], 2048)
     assert float(one) == pytest.approx(float(two), abs=1e-5)
     with model.use("pm"):
-        [[raw]] = score_responses(model, roles.reward.heads[0], [cut], 2048)
+        [[raw]] = score_responses(model, roles.reward.members[0].head, [cut], 2048)
     assert abs(raw - float(two)) > 1e-3, "the place of the score must matter here"
 
 
 def test_a_critic_that_starts_as_the_pm_starts_at_its_mean(hardware):
     model, roles = cast(hardware)
     tree = Tree(model.chat.prompt((human("hi"),)), [model.chat.response("word")])
-    head = roles.reward.heads[0]
+    head = roles.reward.members[0].head
     with model.use("pm"):
         plain = value_grid(model, head, [tree], 2048).values
         head.offset = 3.5

@@ -65,12 +65,12 @@ def read(path):
 
 def by_reward_model(pm, name, hardware, rows):
     model = load_model(tiny_config(), hardware)
-    reward = load_reward_model(model, pm, name)
+    reward = load_reward_model(hardware, model, pm, name)
     trees = []
     for row in rows:
         talk, reply = read_dialogue(row)
         trees.append(Tree(model.chat.prompt(talk), [model.chat.response(reply)]))
-    return reward.score(model, trees, hardware.micro_tokens).tolist(), reward
+    return reward.score(trees, hardware.micro_tokens).tolist(), reward
 
 
 @pytest.mark.parametrize("name", ["model", "twin"])
@@ -83,7 +83,7 @@ def test_scores_are_those_of_the_reward_model(pm, hardware, tmp_path, name):
     assert [{k: v for k, v in row.items() if k != "score"} for row in got] == rows
     expected, reward = by_reward_model(pm, name, hardware, rows)
     assert [row["score"] for row in got] == pytest.approx(expected, abs=1e-5)
-    assert len(reward.adapters) == {"model": 2, "twin": 1}[name]
+    assert len(reward.members) == {"model": 2, "twin": 1}[name]
     assert reward.mean == {"model": 1.5 * MEAN, "twin": 3 * MEAN}[name]  # of (1, 2) and of (3,)
     assert len({row["score"] for row in got}) == len(got)
 

@@ -10,7 +10,7 @@ from tiny import randomise, tiny_config
 from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
 from cai.config import MixtureConfig, PMConfig, Schedule
 from cai.dialogue import human
-from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.data import schedule_batches
@@ -174,7 +174,7 @@ def train_pm(hardware, settings, folder, chosen=None):
     head = ScalarHead(model.hidden_size, 2)
     with model.use("pm"):
         data = chosen(model) if chosen else pairs(model)
-        module = PreferenceModule(model, ("pm", head), data, settings, (4096, 0), ignore)
+        module = PreferenceModule(ScalarModel(model, "pm", head), data, settings, (4096, 0), ignore)
         fit(module, hardware, folder, "pm")
     return model, head, module
 

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, typed
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
@@ -31,7 +31,7 @@ def main() -> None:
     model = load_model(config.model, config.hardware)
     for seed, name in enumerate(("policy", "critic", "pm")):
         model.add_adapter(name, seed)
-    reward = RewardModel(["pm"], [ScalarHead(model.hidden_size, 0)], 0.0, 0.0)
+    reward = RewardModel([ScalarModel(model, "pm", ScalarHead(model.hidden_size, 0))], 0.0, 0.0)
     roles = Roles("policy", None, "critic", ScalarHead(model.hidden_size, None), reward)
     clock: Callable[[], float] = getattr(time, job["clock"])
     times: list[float] = []

@@ -221,6 +221,7 @@ class PMConfig:
     members: int = MISSING
     lower_bound: float = MISSING
     pretrain: str | None = MISSING
+    full_finetuning: bool = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:

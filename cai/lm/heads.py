@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from cai.lm.load import ADAPTER_FILE, TARGETS, LanguageModel
+from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
+from cai.errors import UserError
+from cai.lm.load import ADAPTER_FILE, TARGETS, LanguageModel, has_adapter, load_model
 
 HEAD_KEY = "base_model.model.score.weight"
+WHOLE_FILE = "model.safetensors"
+WHOLE_HEAD_KEY = "score.weight"
 
 
 class ScalarHead(nn.Module):
@@ -31,6 +38,82 @@ class ScalarHead(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Map hidden states [..., H] of any precision to float32 numbers [...]."""
         return cast(Tensor, self.score(hidden.float()).squeeze(-1) - self.offset)
+
+
+class ScalarModel(NamedTuple):
+    """A network and the scalar head on it.
+
+    Attributes:
+        model: The network; several may stand on one.
+        adapter: The one that belongs to the head; ``None`` if the network itself was trained.
+        head: Reads a hidden state.
+    """
+
+    model: LanguageModel
+    adapter: str | None
+    head: ScalarHead
+
+    def train(self) -> dict[str, list[nn.Parameter]]:
+        """Let gradients reach this model alone; return its weights by name."""
+        if self.adapter is None:
+            return {"network": self.model.train_whole(), "head": list(self.head.parameters())}
+        body = self.model.train_only(self.adapter)
+        return {self.adapter: body, "head": list(self.head.parameters())}
+
+    def save(self, folder: Path) -> None:
+        """Write a sequence classifier with one label: an adapter with its head, or all weights."""
+        if self.adapter is None:
+            _save_whole(self.model, self.head, folder)
+        else:
+            save_model(self.model, self.adapter, folder, self.head)
+
+    def restore(self, folder: Path) -> None:
+        """Overwrite all weights by those that ``save`` wrote."""
+        if self.adapter is None:
+            self.model.load_whole(_body(load_file(folder / WHOLE_FILE)))
+        else:
+            self.model.load_saved(self.adapter, folder)
+        self.head.load_state_dict(load_head(folder, self.model.hidden_size).state_dict())
+
+
+def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
+    """Load a copy of the base to train all its weights, in float32.
+
+    Raises:
+        UserError: If the base is quantised.
+    """
+    if config.quantization is not Quantization.none:
+        raise UserError(
+            f"model.quantization={config.quantization.value} has no weights that can be trained: "
+            "set pm.full_finetuning=false or model.quantization=none"
+        )
+    return load_model(replace(config, dtype=Dtype.fp32), hardware)
+
+
+def has_scalar_model(folder: Path) -> bool:
+    """Tell whether a folder holds what ``ScalarModel.save`` wrote."""
+    return has_adapter(folder) or (folder / WHOLE_FILE).exists()
+
+
+def load_scalar_model(
+    model: LanguageModel, name: str, folder: Path, hardware: HardwareConfig
+) -> ScalarModel:
+    """Load a saved model with its head.
+
+    Args:
+        model: Takes its adapter, if it is one; else only tells which base is meant.
+        name: For the adapter.
+        folder: Written by ``ScalarModel.save``.
+        hardware: Where a network of its own goes.
+    """
+    head = ScalarHead(model.hidden_size, None).to(model.device)
+    if has_adapter(folder):
+        model.add_adapter(name, 0)
+        loaded = ScalarModel(model, name, head)
+    else:
+        loaded = ScalarModel(own_network(model.config, hardware), None, head)
+    loaded.restore(folder)
+    return loaded
 
 
 def save_model(
@@ -70,6 +153,25 @@ def save_model(
 def load_head(folder: Path, hidden_size: int) -> ScalarHead:
     """Load the head of a saved preference model or critic."""
     head = ScalarHead(hidden_size, seed=None)
-    weight = load_file(folder / ADAPTER_FILE)[HEAD_KEY]
-    head.score.weight.data.copy_(weight)
+    adapter = has_adapter(folder)
+    file, key = (ADAPTER_FILE, HEAD_KEY) if adapter else (WHOLE_FILE, WHOLE_HEAD_KEY)
+    head.score.weight.data.copy_(load_file(folder / file)[key])
     return head
+
+
+def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
+    network = model.network
+    config = copy.deepcopy(network.config)
+    config.num_labels, config.pad_token_id = 1, model.chat.tokenizer.pad_token_id
+    with torch.device("meta"):
+        classifier: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    state = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
+    state[WHOLE_HEAD_KEY] = head.score.weight
+    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    classifier.load_state_dict(state, assign=True)
+    classifier.save_pretrained(folder, max_shard_size="1TB")
+    model.chat.tokenizer.save_pretrained(folder)
+
+
+def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key != WHOLE_HEAD_KEY}

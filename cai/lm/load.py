@@ -186,6 +186,19 @@ class LanguageModel:
             parameter.requires_grad_(True)
         return chosen
 
+    def train_whole(self) -> list[nn.Parameter]:
+        """Let gradients reach all weights of a base without adapters; return those of the body."""
+        body = list(self._base.base_model.parameters())
+        for parameter in body:
+            parameter.requires_grad_(True)
+        return body
+
+    def load_whole(self, state: dict[str, torch.Tensor]) -> None:
+        """Overwrite the body's weights; the language-model head stays as it is."""
+        prefix = f"{self._base.base_model_prefix}."
+        body = {key.removeprefix(prefix): value for key, value in state.items()}
+        self._base.base_model.load_state_dict(body)
+
     def _lora_parameters(self) -> list[nn.Parameter]:
         return [p for key, p in self.network.named_parameters() if "lora_" in key]
 

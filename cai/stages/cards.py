@@ -7,10 +7,20 @@ from typing import Any
 
 from cai.config import Config, DataSource, ModelSource
 
+ADAPTER_USE = """from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
+model = PeftModel.from_pretrained(base, THIS_FOLDER)"""
+WHOLE_USE = """from transformers import AutoModelForSequenceClassification
+
+model = AutoModelForSequenceClassification.from_pretrained(THIS_FOLDER)"""
+
 
 def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
     """Write the card of a preference model."""
     assert config.pm is not None
+    whole = config.pm.full_finetuning
     rows = [
         f"| {s['name']} | {s['n']} | {s['loss']:.3f} | {s['accuracy']:.3f} | {s['ece']:.3f} |"
         for s in metrics["sources"]
@@ -19,13 +29,14 @@ def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
         ["| held-out | pairs | loss | accuracy | ECE |", "|---|---|---|---|---|", *rows]
     )
     return f"""---
-library_name: peft
+library_name: {"transformers" if whole else "peft"}
 pipeline_tag: text-classification
 license: other
 ---
 # Preference model on {_base(config)}
 
-A LoRA adapter and a scalar head that score the assistant's last reply, read at the stop token.
+{"All weights" if whole else "A LoRA adapter"} and a scalar head that score the assistant's last
+reply, read at the stop token.
 
 ## Data
 
@@ -47,11 +58,7 @@ the reply is {_correlation(metrics["length_correlation"])}.
 ## Use
 
 ```python
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
-
-base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
-model = PeftModel.from_pretrained(base, THIS_FOLDER)
+{WHOLE_USE if whole else ADAPTER_USE}
 ```
 
 ## Licence
@@ -96,12 +103,21 @@ def _settings(config: Config) -> str:
         "weight decay": optimizer.weight_decay,
         "comparisons per update": optimizer.batch_size,
         "epochs": optimizer.epochs,
-        "LoRA": f"rank {config.model.lora_rank}, alpha {config.model.lora_alpha}",
-        "precision of the base": config.model.dtype.value,
-        "quantisation of the base": config.model.quantization.value,
+        **_weights(config),
         "seed": config.seed,
     }
     return "\n".join(f"- {name}: {value}" for name, value in values.items())
+
+
+def _weights(config: Config) -> dict[str, str]:
+    assert config.pm is not None
+    if config.pm.full_finetuning:
+        return {"trained": "all weights", "precision": "fp32"}
+    return {
+        "LoRA": f"rank {config.model.lora_rank}, alpha {config.model.lora_alpha}",
+        "precision of the base": config.model.dtype.value,
+        "quantisation of the base": config.model.quantization.value,
+    }
 
 
 def _correlation(value: float | None) -> str:

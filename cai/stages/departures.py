@@ -8,8 +8,9 @@ from typing import Any
 
 def departures(settings: Mapping[str, Any]) -> list[str]:
     """List what differs from the paper under these settings (flat, with dotted keys)."""
+    whole = ", but for the preference model" if settings.get("pm.full_finetuning") else ""
     said = [
-        "Adapters (LoRA) on one frozen base are trained instead of whole models.",
+        f"Adapters (LoRA) on one frozen base are trained instead of whole models{whole}.",
         f"The base is {settings.get('model.name')}, not a 52B pre-trained model.",
         f"Sizes are those of scale: {settings.get('revise.prompts', 0)} red-team prompts are "
         "revised, against 182,831.",

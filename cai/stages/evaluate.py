@@ -63,7 +63,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
     systems = load_systems(config, model, inputs)
-    loaded = {name: load_reward_model(model, inputs["pm"].path, name) for name in ("model", "twin")}
+    loaded = {
+        name: load_reward_model(config.hardware, model, inputs["pm"].path, name)
+        for name in ("model", "twin")
+    }
     judges = {PM_NAMES[name]: judge for name, judge in loaded.items() if judge is not None}
     prompts = held_out_prompts(config, corpus)
     # What a user gives is read before hours are spent on sampling.
@@ -71,7 +74,7 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     rows = sample_all(config, model, systems, prompts, out, judges["pm"])
     trees = reply_trees(model, rows)
     for name, judge in judges.items():
-        scores = judge.score(model, trees, config.hardware.micro_tokens).tolist()
+        scores = judge.score(trees, config.hardware.micro_tokens).tolist()
         for row, score in zip(rows, scores, strict=True):
             row[f"{name}_score"] = score
     matches = _matches(config, model, systems, rows, given)
@@ -215,7 +218,7 @@ def _revisions(
             Tree(model.chat.prompt(from_messages(row["messages"])), [model.chat.response(text)])
             for row, text in zip(rows, texts, strict=True)
         ]
-        scores = pm.score(model, trees, config.hardware.micro_tokens)
+        scores = pm.score(trees, config.hardware.micro_tokens)
         error = 1.96 * float(scores.std()) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
         mean = float(scores.mean())
         value = interval(mean, mean - error, mean + error)

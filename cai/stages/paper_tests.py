@@ -163,7 +163,7 @@ class PaperTests:
         rows: list[Row] = [{"scores": [], "fits": False} for _ in items]
         if not trees:
             return rows
-        scores = self.judges[player].score(self.model, trees, tokens).tolist()
+        scores = self.judges[player].score(trees, tokens).tolist()
         for n, score in zip(owners, scores, strict=True):
             rows[n] = {"scores": [*rows[n]["scores"], score], "fits": True}
         return rows

@@ -18,7 +18,7 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import family
 from cai.errors import UserError
-from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
 from cai.stages.cards import preference_model_card
 from cai.stages.pm_metrics import evaluate
@@ -184,25 +184,26 @@ def _train(
     if (folder / "README.md").exists():  # the last file of a finished PM
         return
     folder.mkdir(exist_ok=True)
-    adapter = adapter_name(folder)
-    model.add_adapter(adapter, seed_of(config.seed, adapter))
-    head = ScalarHead(model.hidden_size, seed_of(config.seed, adapter, "head")).to(model.device)
+    name = adapter_name(folder)
+    scorer = _untrained(config, model, name)
     write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in lessons.own])
     pairs = weighted_pairs(model, lessons.own, settings)
-    record, record_first = (recorder(tracker, name) for name in (adapter, f"{adapter}/pretrain"))
-    with model.use(adapter):
+    record, record_first = (recorder(tracker, key) for key in (name, f"{name}/pretrain"))
+    with scorer.model.use(scorer.adapter):
         if lessons.first:
             earlier = (folder / PRETRAINED, lessons.first)
-            _pretrain(config, model, (adapter, head), earlier, record_first)
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, "order"))
-        module = PreferenceModule(model, (adapter, head), pairs, settings, plan, record)
-        fit(module, config.hardware, folder, adapter)
-        metrics = evaluate(model, head, lessons.held_out, config.hardware.micro_tokens)
+            _pretrain(config, name, scorer, earlier, record_first)
+        plan = (config.hardware.micro_tokens, seed_of(config.seed, name, "order"))
+        module = PreferenceModule(scorer, pairs, settings, plan, record)
+        fit(module, config.hardware, folder, name)
+        metrics = evaluate(
+            scorer.model, scorer.head, lessons.held_out, config.hardware.micro_tokens
+        )
     metrics["trained_on"] = {
         source: sum(pair.source == source for pair in pairs) for source in ("harmless", "helpful")
     }
     metrics["pretrained_on"] = len(lessons.first)
-    save_model(model, adapter, folder, head)
+    scorer.save(folder)
     write_jsonl(folder / "history.jsonl", module.history)
     write_json(folder / "metrics.json", metrics)
     flat = {
@@ -210,6 +211,16 @@ def _train(
     }
     record(flat, module.n_steps)
     (folder / "README.md").write_text(preference_model_card(config, metrics), encoding="utf-8")
+
+
+def _untrained(config: Config, model: LanguageModel, name: str) -> ScalarModel:
+    """Make a new adapter on the base, or load the base again to train all of it; add a head."""
+    assert config.pm is not None
+    head = ScalarHead(model.hidden_size, seed_of(config.seed, name, "head")).to(model.device)
+    if config.pm.full_finetuning:
+        return ScalarModel(own_network(config.model, config.hardware), None, head)
+    model.add_adapter(name, seed_of(config.seed, name))
+    return ScalarModel(model, name, head)
 
 
 def recorder(tracker: Tracker, name: str) -> Record:
@@ -223,30 +234,33 @@ def recorder(tracker: Tracker, name: str) -> Record:
 
 def _pretrain(
     config: Config,
-    model: LanguageModel,
-    scorer: tuple[str, ScalarHead],
+    name: str,
+    scorer: ScalarModel,
     data: tuple[Path, Sequence[Comparison]],
     record: Record,
 ) -> None:
-    """Train adapter and head for one epoch on other comparisons, each weighing the same.
+    """Train a PM for one epoch on other comparisons, each weighing the same.
 
     Preference model pre-training (Askell et al. 2021). The result is kept in a folder, from which
     a run that was killed later takes it.
     """
     assert config.pm is not None
-    (adapter, head), (folder, comparisons) = scorer, data
+    folder, comparisons = data
     finished = folder / "history.jsonl"
     if finished.exists():
-        model.load_saved(adapter, folder)
-        head.load_state_dict(load_head(folder, model.hidden_size).state_dict())
+        scorer.restore(folder)
         return
     folder.mkdir(exist_ok=True)
     settings = replace(config.pm, optimizer=replace(config.pm.optimizer, epochs=1.0))
-    pairs = [LabelledPair(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, adapter, PRETRAINED))
-    module = PreferenceModule(model, scorer, pairs, settings, plan, record)
-    fit(module, config.hardware, folder, f"{adapter} {PRETRAINED}")
-    save_model(model, adapter, folder, head)
+    trees = [pair_tree(scorer.model, comparison) for comparison in comparisons]
+    pairs = [
+        LabelledPair(tree, c.probability, 1.0, c.source)
+        for tree, c in zip(trees, comparisons, strict=True)
+    ]
+    plan = (config.hardware.micro_tokens, seed_of(config.seed, name, PRETRAINED))
+    module = PreferenceModule(scorer, pairs, settings, plan, record)
+    fit(module, config.hardware, folder, f"{name} {PRETRAINED}")
+    scorer.save(folder)
     write_jsonl(finished, module.history)
 
 

@@ -7,11 +7,18 @@ import statistics
 from pathlib import Path
 
 from cai.artifacts import Artifact, read_jsonl, write_jsonl
-from cai.config import Config, CriticStart, Policy
+from cai.config import Config, CriticStart, HardwareConfig, Policy
 from cai.constitution.principles import seed_of
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
-from cai.lm.heads import ScalarHead, load_head, save_model
+from cai.errors import UserError
+from cai.lm.heads import (
+    ScalarHead,
+    has_scalar_model,
+    load_head,
+    load_scalar_model,
+    save_model,
+)
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.stages.pm import COMPARISONS, adapter_name
 from cai.stages.watch import GoodhartWatch
@@ -50,7 +57,7 @@ def _train_by_ppo(
     roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
     plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
     module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
-    twin = load_reward_model(model, inputs["pm"].path, "twin") or roles.reward
+    twin = load_reward_model(config.hardware, model, inputs["pm"].path, "twin") or roles.reward
     watch = GoodhartWatch(config, model, roles, twin, (corpus, out, tracker))
     module.watch = watch
     fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
@@ -95,31 +102,35 @@ def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -
     seed = seed_of(config.seed, "rl", "adapter")
     reference = _start_from(model, start, seed)
     from_pm = config.rl.critic.start is CriticStart.pm
+    if from_pm and not has_adapter(pm.path / "model"):
+        raise UserError(
+            "rl.critic.start=pm needs a preference model that is an adapter: set "
+            "rl.critic.start=zero, or pm.full_finetuning=false"
+        )
     model.add_adapter(CRITIC, seed_of(seed, CRITIC), pm.path / "model" if from_pm else None)
     head = (
         load_head(pm.path / "model", model.hidden_size)
         if from_pm
         else ScalarHead(model.hidden_size, None)
     )
-    reward = load_reward_model(model, pm.path, "model")
+    reward = load_reward_model(config.hardware, model, pm.path, "model")
     assert reward is not None
     head.offset = held_out_mean(pm.path / "model") if from_pm else 0.0
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
 
 
-def load_reward_model(model: LanguageModel, folder: Path, name: str) -> RewardModel | None:
+def load_reward_model(
+    hardware: HardwareConfig, model: LanguageModel, folder: Path, name: str
+) -> RewardModel | None:
     """Load a PM, with all its members, from the folder of the pm stage; None if it has none."""
-    members = sorted(p for p in (folder / name, *folder.glob(f"{name}-*")) if has_adapter(p))
-    if not members:
+    paths = sorted(p for p in (folder / name, *folder.glob(f"{name}-*")) if has_scalar_model(p))
+    if not paths:
         return None
-    heads = []
-    for path in members:
-        model.add_adapter(adapter_name(path), 0, path)
-        heads.append(load_head(path, model.hidden_size).to(model.device))
+    members = [load_scalar_model(model, adapter_name(path), path, hardware) for path in paths]
     # Scores are averaged over the members, and so is the level that is taken off.
-    mean = statistics.fmean(held_out_mean(path) for path in members)
+    mean = statistics.fmean(held_out_mean(path) for path in paths)
     lower_bound = json.loads((folder / "settings.json").read_text())["lower_bound"]
-    return RewardModel([adapter_name(path) for path in members], heads, mean, lower_bound)
+    return RewardModel(members, mean, lower_bound)
 
 
 def held_out_mean(folder: Path) -> float:

@@ -148,7 +148,6 @@ def _replies(
     scores = torch.stack(
         [
             pm.score(
-                model,
                 [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)],
                 config.hardware.micro_tokens,
             )

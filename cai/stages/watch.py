@@ -95,8 +95,8 @@ class GoodhartWatch:
             for talk, reply in zip(talks, replies, strict=True)
         ]
         tokens = config.hardware.micro_tokens
-        scores = self.roles.reward.score(model, trees, tokens).tolist()
-        twins = self.twin.score(model, trees, tokens).tolist()
+        scores = self.roles.reward.score(trees, tokens).tolist()
+        twins = self.twin.score(trees, tokens).tolist()
         texts = [reply.text for reply in replies]
         verdicts = [classify(to_text(t), text) for t, text in zip(talks, texts, strict=True)]
         red = len(self.red_team)

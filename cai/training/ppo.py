@@ -83,7 +83,7 @@ class PPOModule(ResumableModule):
         super().__init__({"policy": adapters[:half], "critic": critic}, record)
         self._model, self._roles, self._prompts = model, roles, prompts
         self._settings, self._plan = settings, plan
-        self.score: Score = lambda trees: roles.reward.score(model, trees, plan[0])
+        self.score: Score = lambda trees: roles.reward.score(trees, plan[0])
         self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()

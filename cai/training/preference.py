@@ -11,7 +11,7 @@ from torch import Tensor
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.config import PMConfig
 from cai.data.records import Comparison
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
 from cai.training.data import schedule_batches
@@ -50,8 +50,7 @@ class PreferenceModule(ResumableModule):
 
     def __init__(
         self,
-        model: LanguageModel,
-        scorer: tuple[str, ScalarHead],
+        scorer: ScalarModel,
         pairs: Sequence[LabelledPair],
         settings: PMConfig,
         plan: tuple[int, int],
@@ -60,31 +59,28 @@ class PreferenceModule(ResumableModule):
         """Plan the steps.
 
         Args:
-            model: Holds the adapter, which the caller has made the active one.
-            scorer: The adapter's name, and the scalar head on the model's device.
+            scorer: Its adapter, if it is one, is the active one; its head is on the device.
             pairs: Training comparisons.
             settings: Loss and optimizer.
             plan: Tokens of a micro-batch, and the seed of the order.
             record: Takes the numbers of each step.
         """
-        adapter, head = scorer
-        trained = {adapter: model.train_only(adapter), "head": list(head.parameters())}
-        super().__init__(trained, record)
-        self._model, self._head, self._pairs, self._settings = model, [head], pairs, settings
+        super().__init__(scorer.train(), record)
+        self._scorer, self._pairs, self._settings = scorer, pairs, settings
         lengths = [pair.tree.length for pair in pairs]
         self._steps = schedule_batches(lengths, settings.optimizer, *plan)
         self.n_steps = len(self._steps)
 
     def training_step(self, step: int) -> None:
         """Make one update."""
-        micros = self._steps[step]
+        (model, _, head), micros = self._scorer, self._steps[step]
         n_pairs = sum(len(micro.records) for micro in micros)
         loss_sum = correct = counted = 0.0
         for micro in micros:
             pairs = [self._pairs[i] for i in micro.records]
-            packed = pack([pair.tree for pair in pairs]).to(self._model.device)
-            hidden = hidden_states(self._model.network, packed)
-            scores = Pair(*end_scores(self._head[0], hidden, packed).reshape(-1, 2).unbind(1))
+            packed = pack([pair.tree for pair in pairs]).to(model.device)
+            ends = end_scores(head, hidden_states(model.network, packed), packed)
+            scores = Pair(*ends.reshape(-1, 2).unbind(1))
             labels = torch.tensor([pair.label for pair in pairs], device=scores.a.device)
             loss = pairwise_loss(
                 scores,

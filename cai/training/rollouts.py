@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cai.lm.heads import ScalarHead
+from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, batches_of, hidden_states, pack
 from cai.lm.score import UNSHAPED, Shaping, response_scores
@@ -18,31 +18,29 @@ from cai.training.preference import score_responses
 
 @dataclass(frozen=True)
 class RewardModel:
-    """One or several PMs on the same base.
+    """One or several PMs, on the policy's base or networks of their own.
 
     Attributes:
-        adapters: Their names.
-        heads: Their heads.
+        members: The PMs.
         mean: Held-out mean score, taken off.
         lower_bound: Standard deviations over the members taken off.
     """
 
-    adapters: Sequence[str]
-    heads: Sequence[ScalarHead]
+    members: Sequence[ScalarModel]
     mean: float
     lower_bound: float
 
-    def score(self, model: LanguageModel, trees: Sequence[Tree], max_tokens: int) -> Tensor:
+    def score(self, trees: Sequence[Tree], max_tokens: int) -> Tensor:
         """Score the only response of each tree: [B].
 
         A reply that ran into the token limit is read as if it ended there, because a PM knows
         scores at the end of a conversation only.
         """
-        trees = [_ended(tree, model.chat.stop_id) for tree in trees]
         columns = []
-        for adapter, head in zip(self.adapters, self.heads, strict=True):
+        for model, adapter, head in self.members:
+            whole = [_ended(tree, model.chat.stop_id) for tree in trees]
             with model.use(adapter):
-                scores = score_responses(model, head, trees, max_tokens)
+                scores = score_responses(model, head, whole, max_tokens)
             columns.append(torch.tensor([score for [score] in scores]))
         scores_of = torch.stack(columns)
         spread = scores_of.std(0, correction=0)

@@ -1,0 +1,80 @@
+"""What the README says is there: its commands compose, its options and folders exist."""
+
+import re
+import shlex
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from cai.composition import CONF, typed
+
+ROOT = CONF.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8").replace("\\\n", " ")
+COMMANDS = sorted(set(re.findall(r"python -m cai[^`#\n]*", TEXT)))
+LAUNCHES = [words[3:] for words in map(shlex.split, COMMANDS) if words[2] == "cai"]
+
+
+def test_there_is_something_to_check():
+    assert len(COMMANDS) > 9
+    assert ["stage=rl"] in LAUNCHES
+
+
+@pytest.mark.parametrize("words", LAUNCHES, ids=" ".join)
+def test_commands_compose(words):
+    if "--config-name" in words:
+        assert (ROOT / "sweeps" / f"{words[words.index('--config-name') + 1]}.yaml").is_file()
+        return
+    overrides = [re.sub(r"<\w+>", "abc", word.partition(",")[0]) for word in words if "=" in word]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert typed(compose("config", overrides=overrides)).stage
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m cai.")])
+def test_commands_have_their_options(command):
+    module, *words = shlex.split(command)[2:]
+    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    for word in words:
+        if word.startswith("--"):
+            assert f'"{word}"' in source
+
+
+@pytest.mark.parametrize(
+    "group", sorted(p.name for p in CONF.iterdir() if p.is_dir() and p.name != "hydra")
+)
+def test_the_table_of_groups_is_complete(group):
+    [row] = re.findall(rf"^\| `{group}` \|(.*)\|$", TEXT, re.MULTILINE)
+    named = set(re.findall(r"`([a-z_0-9]+)`", row))
+    assert named == {path.stem for path in (CONF / group).glob("*.yaml")}
+
+
+def test_the_table_of_sweeps_is_complete():
+    section = TEXT.split("| sweep | question |")[1].split("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    files = {path.stem for path in (ROOT / "sweeps").glob("*.yaml")}
+    assert set(named) == {name for name in files if not name.startswith("wandb")}
+    for name in files - set(named):
+        assert f"sweeps/{name}.yaml" in TEXT
+
+
+def test_folders_are_there():
+    section = TEXT.split("## The folders")[1].split("```")[1]
+    names = re.findall(r"(?:^|  )((?:cai/)?[\w.]+(?:/|\.py))", section, re.MULTILINE)
+    assert len(names) > 10
+    assert all((ROOT / name).exists() or (ROOT / "cai" / name).exists() for name in names)
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
+
+
+def test_numbers_of_built_in_data():
+    files = {"red-team prompts": "red_team", "borderline": "borderline", "answers": "helpful",
+             "comparisons": "comparisons", "demonstrations": "demonstrations"}  # fmt: skip
+    said = " ".join(TEXT.split("Built-in data are small:")[1].split("`data=")[0].split())
+    for words, name in files.items():
+        [number] = re.findall(rf"(\d+) (?:\w+ )?{words}", said)
+        path = ROOT / "cai" / "data" / "builtin" / f"{name}.jsonl"
+        assert int(number) == len(path.read_text(encoding="utf-8").splitlines()), name
