@@ -12,24 +12,17 @@ from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_mode
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from cai.config import Dtype, HardwareConfig, ModelConfig, ModelSource, Quantization
+from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm.chat import ChatFormat
 from cai.lm.device import set_threads, torch_device
-from cai.lm.embedded import embedded_model
+from cai.lm.pretrained import DTYPES, load_pretrained
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ADAPTER_FILE = "adapter_model.safetensors"
-_DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
 
 class LanguageModel:
@@ -230,76 +223,10 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
             raise UserError("model.quantization needs saved weights: model=tiny has none")
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
         base: PreTrainedModel = tiny_model(config.context)
-        cast(nn.Module, base).to(_DTYPES[config.dtype])
+        cast(nn.Module, base).to(DTYPES[config.dtype])
     else:
-        tokenizer, base = _load_pretrained(config, torch_device(hardware))
+        tokenizer, base = load_pretrained(config, torch_device(hardware))
     if config.quantization is Quantization.none:
         base = base.to(torch_device(hardware))  # type: ignore[arg-type]
     base.eval()
     return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
-
-
-def _load_pretrained(
-    config: ModelConfig, device: torch.device
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    embedded = config.source is ModelSource.embedded
-    where = str(embedded_model()) if embedded else config.path
-    if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
-        raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
-    if config.source is ModelSource.hub and not config.revision:
-        raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
-    revision = config.revision or "main"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"model.path={where!r} has no tokenizer that can be read ({_first_line(error)}): "
-            "save one beside the model with tokenizer.save_pretrained"
-        ) from error
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            where,
-            revision=revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=_DTYPES[config.dtype],
-            quantization_config=_quantization(config),
-            device_map={"": device} if config.quantization is not Quantization.none else None,
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"model.path={where!r} could not be loaded: {_first_line(error)}"
-        ) from error
-    if config.quantization is Quantization.nf4:
-        _keep_differentiable(model)
-    return tokenizer, model
-
-
-def _keep_differentiable(model: PreTrainedModel) -> None:
-    """Stop bitsandbytes from repacking weights when a processor first reads without gradients.
-
-    Its kernel for the repacked form has no backward pass, and later training would silently lose
-    the gradients that flow through it (bitsandbytes 0.50).
-    """
-    from bitsandbytes.nn import Linear4bit
-
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
-    if config.quantization is Quantization.nf4:
-        return BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=_DTYPES[config.dtype],
-        )
-    if config.quantization is Quantization.int8:
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,91 @@
+"""Weights and tokenizers that others made: from the package index, a hub or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from cai.config import Dtype, ModelConfig, ModelSource, Quantization
+from cai.errors import UserError
+from cai.lm.embedded import embedded_model
+
+DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
+
+
+def load_pretrained(
+    config: ModelConfig, device: torch.device
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Load a tokenizer and a base, quantised if asked for; no code of theirs is run.
+
+    Raises:
+        UserError: If they can't be had, with what to do about it.
+    """
+    embedded = config.source is ModelSource.embedded
+    where = str(embedded_model()) if embedded else config.path
+    if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
+        raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
+    if config.source is ModelSource.hub and not config.revision:
+        raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
+    revision = config.revision or "main"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"model.path={where!r} has no tokenizer that can be read ({_first_line(error)}): "
+            "save one beside the model with tokenizer.save_pretrained"
+        ) from error
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            where,
+            revision=revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=DTYPES[config.dtype],
+            quantization_config=_quantization(config),
+            device_map={"": device} if config.quantization is not Quantization.none else None,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.path={where!r} could not be loaded: {_first_line(error)}"
+        ) from error
+    if config.quantization is Quantization.nf4:
+        _keep_differentiable(model)
+    return tokenizer, model
+
+
+def _keep_differentiable(model: PreTrainedModel) -> None:
+    """Stop bitsandbytes from repacking weights when a processor first reads without gradients.
+
+    Its kernel for the repacked form has no backward pass, and later training would silently lose
+    the gradients that flow through it (bitsandbytes 0.50).
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
+    if config.quantization is Quantization.nf4:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=DTYPES[config.dtype],
+        )
+    if config.quantization is Quantization.int8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
