@@ -96,9 +96,10 @@ def test_the_builtin_data_are_whole_and_varied(corpus):
 
 
 def test_the_length_of_a_reply_does_not_give_the_answer_away(corpus):
-    pairs = list(itertools.chain(*corpus.helpful_pairs))
-    longer = sum(len(pair.a) > len(pair.b) for pair in pairs) / len(pairs)
-    assert 0.35 < longer < 0.65
+    for kind in (corpus.helpful_pairs, corpus.harmless_pairs):
+        pairs = list(itertools.chain(*kind))
+        longer = sum(len(pair.a) > len(pair.b) for pair in pairs) / len(pairs)
+        assert 0.4 < longer < 0.6
 
 
 def test_the_builtin_files_have_unique_ids_and_clean_texts():

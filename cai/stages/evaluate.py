@@ -165,7 +165,6 @@ def _measure(
     matches: list[Row],
 ) -> dict[str, Metrics]:
     assert config.evaluate is not None
-    tokens = config.hardware.micro_tokens
     reference = next((s for s in systems if s.name == "sl_cai"), None)
     metrics: dict[str, Metrics] = {}
     for system in systems:
@@ -173,7 +172,7 @@ def _measure(
             **style_metrics(rows, system.name),
             **text_metrics(rows, system.name),
             **score_metrics(rows, system.name),
-            **token_metrics(model, rows, system, reference, tokens),
+            **token_metrics(config, model, rows, system, reference),
         }
     _add(metrics, ratings(matches, systems, config.evaluate.bootstrap))
     return metrics

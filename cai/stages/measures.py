@@ -16,7 +16,9 @@ from cai.algorithms.diversity import distinct_n, self_bleu, word_counts
 from cai.algorithms.elo import Match, rate
 from cai.algorithms.evasiveness import clustered_rate
 from cai.algorithms.masked import masked_sum
+from cai.config import Config
 from cai.lm.load import LanguageModel
+from cai.lm.score import Shaping
 from cai.stages.shards import Row
 from cai.stages.systems import System, reply_trees, rows_of
 from cai.training.rollouts import logprob_grid
@@ -112,17 +114,29 @@ def score_metrics(rows: list[Row], system: str) -> Metrics:
 
 
 def token_metrics(
-    model: LanguageModel, rows: list[Row], system: System, reference: System | None, tokens: int
+    config: Config,
+    model: LanguageModel,
+    rows: list[Row],
+    system: System,
+    reference: System | None,
 ) -> Metrics:
-    """Measure a system's entropy per token, and its KL to SL-CAI per reply, in nats."""
+    """Measure a system's entropy per token, and its KL to SL-CAI per reply, in nats.
+
+    Both are of the distribution that the replies were sampled from, at the run's temperature;
+    only then is the mean log-ratio of the samples an estimate of the KL. At temperature 0 there is
+    no such distribution, and that at 1 is used.
+    """
+    assert config.evaluate is not None
+    tokens = config.hardware.micro_tokens
+    shaping = Shaping(model.stop_ids, 1, config.evaluate.temperature or 1.0)
     chosen = rows_of(rows, system=system.name)
     trees = reply_trees(model, chosen)
     with model.use(system.adapter):
-        own, entropy = logprob_grid(model, trees, tokens)
+        own, entropy = logprob_grid(model, trees, tokens, shaping)
     metrics: Metrics = {"entropy": interval(entropy)}
     if reference is not None:
         with model.use(reference.adapter):
-            other, _ = logprob_grid(model, trees, tokens)
+            other, _ = logprob_grid(model, trees, tokens, shaping)
         gaps = masked_sum(own.values - other.values, own.mask, -1)
         metrics["kl"] = mean_over(gaps.to(torch.float64).tolist(), [r["prompt_id"] for r in chosen])
     return metrics

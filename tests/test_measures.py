@@ -1,0 +1,72 @@
+"""Entropy and KL of the systems, against their definition at the temperature of sampling."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from tiny import randomise, tiny_config
+
+from cai.composition import CONF, typed
+from cai.dialogue import human, to_messages
+from cai.lm.load import load_model
+from cai.stages.measures import token_metrics
+from cai.stages.systems import System
+
+TALK = (human("Why?"),)
+
+
+def config(temperature):
+    keys = ("stage=evaluate", "model=tiny", "scale=tour", "hardware=cpu", "hardware.threads=1")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("config", overrides=[*keys, f"evaluate.temperature={temperature}"]))
+
+
+@pytest.fixture
+def model(hardware):
+    model = load_model(tiny_config(), hardware)
+    for seed, name in enumerate(("a", "b")):
+        model.add_adapter(name, seed)
+        randomise(model, name, seed=seed, std=0.1)
+    return model
+
+
+def row(tokens, prompt="p"):
+    return {"system": "rl", "prompt_id": prompt, "messages": to_messages(TALK), "tokens": tokens}
+
+
+def by_definition(model, adapter, tokens, temperature):
+    """Log-probabilities of the tokens and entropies; the stop token can't come first."""
+    prompt = model.chat.prompt(TALK)
+    with torch.no_grad(), model.use(adapter) as network:
+        logits = network(torch.tensor([[*prompt, *tokens]])).logits[0, len(prompt) - 1 : -1]
+    logits[0, list(model.stop_ids)] = -torch.inf
+    logs = (logits / temperature).log_softmax(-1)
+    entropy = -(logs.exp() * logs.masked_fill(logs.isinf(), 0)).sum(-1)
+    return logs.gather(1, torch.tensor(tokens)[:, None])[:, 0], entropy
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_kl_and_entropy_by_definition(model, temperature):
+    replies = [[9, 40, 77, model.chat.stop_id], [50, 51]]
+    rows = [row(tokens, f"p{n}") for n, tokens in enumerate(replies)]
+    system, reference = System("rl", "m", "a"), System("sl_cai", "m", "b")
+    found = token_metrics(config(temperature), model, rows, system, reference)
+    kl, entropies = [], []
+    for tokens in replies:
+        (own, entropy), (other, _) = (
+            by_definition(model, name, tokens, temperature) for name in ("a", "b")
+        )
+        kl.append(float((own - other).sum()))
+        entropies.append(entropy)
+    assert found["kl"]["value"] == pytest.approx(sum(kl) / 2, abs=1e-4)
+    assert found["entropy"]["value"] == pytest.approx(float(torch.cat(entropies).mean()), abs=1e-4)
+    same = token_metrics(config(temperature), model, rows, system, System("x", "m", "a"))
+    assert same["kl"]["value"] == 0
+
+
+def test_greedy_replies_are_measured_at_temperature_one(model):
+    rows, system = [row([9, 40])], System("rl", "m", "a")
+    greedy, plain = (
+        token_metrics(config(t), model, rows, system, System("sl_cai", "m", "b"))
+        for t in (0.0, 1.0)
+    )
+    assert greedy == plain
