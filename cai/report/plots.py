@@ -45,17 +45,24 @@ class Axes:
 
 
 def plot(series: Sequence[Series], x_label: str, y_label: str, diagonal: bool = False) -> str:
-    """Draw lines or points with intervals, axes, ticks and a legend."""
+    """Draw lines or points with intervals, axes, ticks and a legend.
+
+    Args:
+        series: What is drawn.
+        x_label: Of the horizontal axis.
+        y_label: Of the vertical axis.
+        diagonal: Both axes are probabilities of the same scale, and a guide shows where they agree.
+    """
     xs = [v for s in series for part in (s.x, s.x_low, s.x_high) for v in part if _fine(v)]
     ys = [v for s in series for part in (s.y, s.low, s.high) for v in part if _fine(v)]
     if not xs or not ys:
         return "<p>No numbers.</p>"
-    axes = Axes(*_range(xs), *_range(ys))
+    low = min(0.5, *xs, *ys)
+    both = (low - 0.02, 1.02)
+    axes = Axes(*both, *both) if diagonal else Axes(*_range(xs), *_range(ys))
     parts = [_frame(axes, x_label, y_label)]
     if diagonal:
-        low, high = max(axes.x0, axes.y0), min(axes.x1, axes.y1)
-        ends = (axes.px(low), axes.py(low), axes.px(high), axes.py(high))
-        parts.append(_line("guide", *ends))
+        parts.append(_line("guide", axes.px(low), axes.py(low), axes.px(1), axes.py(1)))
     parts += [_draw(axes, s, n % 6) for n, s in enumerate(series)]
     label = html.escape(f"{y_label} against {x_label}")
     body = "".join(parts)
