@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import gc
 import importlib
 import logging
 import platform
@@ -158,6 +159,7 @@ def _bring_up_to_date(
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             module = importlib.import_module(f"cai.stages.{name}")
             module.run(visible_to(step.stage, config), inputs, workspace, tracker)
+            gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
             made = {"seconds": round(seconds, 1), **environment()}
             artifact = store.commit(name, step.key, step.recipe, made)
