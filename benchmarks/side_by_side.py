@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +65,8 @@ def start_clock(name: str) -> Clock:
 
 
 def train_to_the_end(module: ResumableModule, config: Config) -> None:
-    """Fit a module without checkpoints; the progress bar goes to standard error."""
-    with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
+    """Fit a module without checkpoints."""
+    with tempfile.TemporaryDirectory() as folder:
         fit(module, config.hardware, Path(folder), "benchmark", every=module.n_steps)
 
 

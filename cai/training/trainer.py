@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -118,6 +119,21 @@ class _Keeper(L.Callback):
             Path(scratch).replace(self.path)
 
 
+class _Bar(TQDMProgressBar):
+    """Shows the steps under the name of what is trained, on standard error like all progress."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(refresh_rate=1)
+        self._name = name
+
+    def init_train_tqdm(self) -> Tqdm:
+        return Tqdm(desc=self._name, dynamic_ncols=True, smoothing=0, disable=self.is_disabled)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, *rest: Any) -> None:
+        super().on_train_epoch_start(trainer, *rest)
+        self.train_progress_bar.set_description(self._name)
+
+
 def fit(
     module: ResumableModule,
     hardware: HardwareConfig,
@@ -148,7 +164,7 @@ def fit(
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=True,
-            callbacks=[_Keeper(path, every, saved), TQDMProgressBar(refresh_rate=1)],
+            callbacks=[_Keeper(path, every, saved), _Bar(name)],
             default_root_dir=folder,
         )
         loader = DataLoader(Steps(start, module.n_steps), batch_size=None)
