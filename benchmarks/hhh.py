@@ -91,14 +91,18 @@ def main() -> None:
     parser.add_argument("--helpful", type=Path, help="a finished result of the helpful stage")
     parser.add_argument("--rows", type=int, default=438)
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
+    parser.add_argument("--no-base", action="store_true", help="ask only the helpful assistant")
+    parser.add_argument("--overrides", nargs="*", default=[], help="settings of conf/")
     given = parser.parse_args()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = typed(compose("config", overrides=["stage=feedback"]))
+        # the longest dialogues go beyond what the pipeline allows by default
+        keys = ["stage=feedback", "model.context=8192", *given.overrides]
+        config = typed(compose("config", overrides=keys))
     for name in set(METHODS) - set(given.methods):
         del METHODS[name]
     known = comparisons(given.evals, given.rows)
     model = load_model(config.model, config.hardware)
-    speakers: dict[str, str | None] = {"base": None}
+    speakers: dict[str, str | None] = {} if given.no_base else {"base": None}
     if given.helpful:
         model.add_adapter("helpful", 0, given.helpful / "model")
         speakers["helpful"] = "helpful"

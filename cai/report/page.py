@@ -11,14 +11,15 @@ import json
 from pathlib import Path
 
 from cai.report.collect import Result
+from cai.report.plots import COLOURS
 from cai.report.sections import sections
 from cai.report.tables import csv_rows
 
 STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7b;--paper:#fff;--line:#d9e0e7;--c0:#2b6cb0;--c1:#c05621;--c2:#2f855a;
---c3:#805ad5;--c4:#b7791f;--c5:#c53030}
+--c3:#805ad5;--c4:#b7791f;--c5:#c53030;--c6:#0e7490;--c7:#a21caf;--c8:#4d7c0f;--c9:#64748b;--c10:#7c2d12;--c11:#312e81}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#9fb0c0;--paper:#12181f;--line:#2c3946;
---c0:#63a4e8;--c1:#f0905a;--c2:#5fc08b;--c3:#b79cf2;--c4:#e2b04a;--c5:#f07c7c}}
+--c0:#63a4e8;--c1:#f0905a;--c2:#5fc08b;--c3:#b79cf2;--c4:#e2b04a;--c5:#f07c7c;--c6:#4cc9dd;--c7:#e58bee;--c8:#a3cf5f;--c9:#a9b4c2;--c10:#d9a08a;--c11:#9a9cf0}}
 *{box-sizing:border-box}body{margin:0 auto;max-width:1080px;padding:1rem;background:var(--paper);
 color:var(--ink);font:16px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:.5rem 0}
 h2{font-size:1.2rem;margin:2.2rem 0 .5rem;border-bottom:1px solid var(--line)}h3{font-size:1rem;margin:1rem 0 .2rem}
@@ -28,16 +29,16 @@ text-align:left;vertical-align:top;white-space:nowrap}td{font-variant-numeric:ta
 .grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));gap:1rem}figure{margin:0}
 svg{width:100%;max-width:640px;height:auto;font-size:12px;fill:var(--ink)}.axis{stroke:var(--soft);fill:none}.grid line,line.grid{stroke:var(--line)}
 .guide{stroke:var(--soft);stroke-dasharray:4 4}polyline{fill:none;stroke-width:2}text.in{fill:#fff}
-.s0{stroke:var(--c0)}.s1{stroke:var(--c1)}.s2{stroke:var(--c2)}.s3{stroke:var(--c3)}.s4{stroke:var(--c4)}.s5{stroke:var(--c5)}
-.f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}
 .key{margin-right:1rem;font-size:.85rem;white-space:nowrap}.key::before{content:"";display:inline-block;width:.8em;height:.8em;
-margin-right:.35em;border-radius:2px;background:var(--c0)}.key.s1::before{background:var(--c1)}.key.s2::before{background:var(--c2)}
-.key.s3::before{background:var(--c3)}.key.s4::before{background:var(--c4)}.key.s5::before{background:var(--c5)}
+margin-right:.35em;border-radius:2px}
 .legend{margin:.1rem 0 0}.talk{border:1px solid var(--line);border-radius:6px;padding:.6rem;margin:.8rem 0}
 .talk .sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,230px),1fr));gap:.8rem}
 .say{white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:isolate}.who{color:var(--soft);font-size:.8rem}
 details{margin:.5rem 0}summary{cursor:pointer}code{overflow-wrap:anywhere}
-"""
+""" + "".join(
+    f".s{n}{{stroke:var(--c{n})}}.f{n}{{fill:var(--c{n})}}.key.s{n}::before{{background:var(--c{n})}}"
+    for n in range(COLOURS)
+)
 
 SCRIPT = """
 document.querySelectorAll('th[data-sort]').forEach(function(head){head.addEventListener('click',function(){

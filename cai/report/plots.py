@@ -10,6 +10,10 @@ from typing import TypeGuard
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 14, 44
+COLOURS = 12
+"""Colours of the page; after them they begin again."""
+SHORT = 20
+"""Letters of a name that fit beside a bar."""
 
 
 @dataclass(frozen=True)
@@ -63,32 +67,32 @@ def plot(series: Sequence[Series], x_label: str, y_label: str, diagonal: bool = 
     parts = [_frame(axes, x_label, y_label)]
     if diagonal:
         parts.append(_line("guide", axes.px(low), axes.py(low), axes.px(1), axes.py(1)))
-    parts += [_draw(axes, s, n % 6) for n, s in enumerate(series)]
+    parts += [_draw(axes, s, n % COLOURS) for n, s in enumerate(series)]
     label = html.escape(f"{y_label} against {x_label}")
     body = "".join(parts)
-    legend = "".join(
-        f'<span class="key s{n % 6}">{html.escape(s.name)}</span>' for n, s in enumerate(series)
-    )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{body}</svg>'
-        f'<p class="legend">{legend}</p>'
+        + _legend([s.name for s in series])
     )
 
 
 def bars(rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str]) -> str:
-    """Draw shares of a whole as stacked horizontal bars."""
-    height = 30 * len(rows) + 8
+    """Draw shares of a whole as stacked horizontal bars; long names stand above their bar."""
+    above = max((len(name) for name, _ in rows), default=0) > SHORT
+    pitch, start = (46, 10.0) if above else (30, 150.0)
+    height = pitch * len(rows) + 8
     drawn = []
     for n, (name, shares) in enumerate(rows):
-        y, x = 30 * n + 6, 150.0
+        y, x = pitch * (n + 1) - 24, start
+        where = (start, y - 5, "start") if above else (start - 8, y + 15, "end")
         drawn.append(
-            f'<text x="142" y="{y + 15}" text-anchor="end">{html.escape(name[:22])}</text>'
+            '<text x="{}" y="{}" text-anchor="{}">'.format(*where) + f"{html.escape(name)}</text>"
         )
         for k, share in enumerate(shares):
-            width = share * (WIDTH - 160)
+            width = share * (WIDTH - start - 10)
             title = f"{html.escape(parts[k])}: {share:.0%}"
             drawn.append(
-                f'<rect class="f{k % 6}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="20">'
+                f'<rect class="f{k % COLOURS}" x="{x:.1f}" y="{y}" width="{width:.1f}" height="20">'
                 f"<title>{title}</title></rect>"
             )
             if width > 34:
@@ -97,13 +101,18 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str]) -> s
                     f'text-anchor="middle">{share:.0%}</text>'
                 )
             x += width
-    legend = "".join(
-        f'<span class="key s{k % 6}">{html.escape(part)}</span>' for k, part in enumerate(parts)
-    )
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="shares">{"".join(drawn)}</svg>'
-        f'<p class="legend">{legend}</p>'
+        + _legend(parts)
     )
+
+
+def _legend(names: Sequence[str]) -> str:
+    keys = (
+        f'<span class="key s{n % COLOURS}">{html.escape(name)}</span>'
+        for n, name in enumerate(names)
+    )
+    return f'<p class="legend">{"".join(keys)}</p>'
 
 
 def _draw(axes: Axes, series: Series, colour: int) -> str:
