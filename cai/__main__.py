@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cai import sweep
+from cai import interrupt, sweep
 from cai.composition import CONF, explain, typed
 from cai.errors import UserError
 
@@ -71,8 +71,10 @@ def main() -> int:
     if not CONF.is_dir():
         sys.stderr.write(f"{CONF} is missing: install from a clone with pip install -e .\n")
         return 1
+    interrupt.listen()
     try:
         launch()
+        interrupt.check()
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")
         return 130

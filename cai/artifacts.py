@@ -23,6 +23,8 @@ from cai.errors import UserError
 log = logging.getLogger(__name__)
 
 RECORD = "artifact.json"
+SCRATCH = (".tmp*", "*.tmp")
+"""Names of files that are about to replace others, by us and by safetensors; a kill leaves them."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,9 @@ class Store:
             made: Facts that do not count as content: seconds, versions.
         """
         workspace = self.partial(stage, key)
+        for pattern in SCRATCH:
+            for path in workspace.rglob(pattern):
+                path.unlink()
         write_json(
             workspace / RECORD,
             {

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cai import interrupt
 from cai.artifacts import Artifact, Store, fingerprint
 from cai.config import Config, Labels, RecipeConfig
 from cai.errors import UserError
@@ -158,6 +159,7 @@ def _bring_up_to_date(
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             module = importlib.import_module(f"cai.stages.{name}")
+            interrupt.check()
             module.run(visible_to(step.stage, config), inputs, workspace, tracker)
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started

@@ -43,6 +43,18 @@ def test_a_result_is_found_by_its_fingerprint(store):
     assert artifact.record()["files"] == checksums(artifact.path)
 
 
+def test_what_a_kill_left_half_written_is_no_part_of_a_result(store):
+    folder = store.partial("sft", "a" * 64)
+    (folder / "model").mkdir(parents=True)
+    for name in ("model/.tmp4fDglG", "rows.jsonl.tmp", "rows.jsonl"):
+        (folder / name).write_text("")
+    artifact = store.commit("sft", "a" * 64, {"settings": {}}, {"seconds": 1})
+    assert set(artifact.record()["files"]) == {"rows.jsonl"}
+    assert sorted(p.name for p in artifact.path.rglob("*") if p.is_file()) == [
+        "artifact.json", "rows.jsonl",
+    ]  # fmt: skip
+
+
 def test_an_unfinished_result_is_not_found(store):
     store.partial("sft", "a" * 64).mkdir()
     assert store.find("sft", "a" * 64) is None
@@ -150,7 +162,7 @@ def test_who_comes_second_waits_and_says_so(store, caplog):
     ready = context.Event()
     other = context.Process(target=_hold, args=(store.root, 1.0, ready))
     other.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     started = time.monotonic()
     with store.lock("sft", "a" * 64):
         assert time.monotonic() - started > 0.5

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import signal
 
 import pytest
 import torch
@@ -103,6 +104,21 @@ def test_a_killed_run_ends_with_the_same_bits(hardware, optimizer, tmp_path):
     assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
     assert again.history == module.history
     assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_an_interrupt_stays_one(hardware, optimizer, tmp_path):
+    """Lightning would leave with an exit code, and no word of how to go on."""
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    handler = signal.getsignal(signal.SIGINT)
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, (2048, 3), ignore)
+        module.training_step = lambda step: signal.raise_signal(signal.SIGINT)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                fit(module, hardware, tmp_path, "sft", every=2)
+        finally:
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
 
 
 def test_adam_is_part_of_what_is_resumed(hardware, optimizer, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cai import interrupt
 from cai.artifacts import read_jsonl, write_jsonl
 
 Row = dict[str, Any]
@@ -38,6 +39,7 @@ def make_rows(
     with tqdm(total=n, desc=name, unit="row", leave=False) as bar:
         for start in range(0, n, size):
             shard = folder / f"{start:08d}.jsonl"
+            interrupt.check()
             if not shard.exists():
                 write_jsonl(shard, make(range(start, min(start + size, n))))
             rows += read_jsonl(shard)

@@ -19,6 +19,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
+from cai import interrupt
 from cai.config import HardwareConfig, OptimizerConfig, Schedule
 from cai.training.data import Steps
 
@@ -110,6 +111,7 @@ class _Keeper(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
+        interrupt.check()
         done = int(batch) + 1
         if not isinstance(module, ResumableModule):
             return
@@ -171,7 +173,10 @@ def fit(
         device = next(module.parameters()).device
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            trainer.fit(module, loader)
+            try:
+                trainer.fit(module, loader)
+            except SystemExit:  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from None
         module.to(device)  # Lightning leaves a module on the processor
     path.unlink(missing_ok=True)
 
