@@ -16,7 +16,7 @@ _seen = threading.Event()
 
 
 def listen() -> None:
-    """Note Ctrl-C from now on, for the main thread of a command; where it is lost, do so quietly."""
+    """Note Ctrl-C from now on, in the main thread; one that gets lost makes no noise."""
     _seen.clear()
     signal.signal(signal.SIGINT, _note)
     sys.unraisablehook = _report
