@@ -1,7 +1,8 @@
 """The three rules of the store and the pipeline."""
 
 import json
-import multiprocessing
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -150,23 +151,24 @@ def test_outputs_that_cannot_be_written_to(tmp_path):
         Store(blocker / "artifacts")
 
 
-def _hold(root, seconds, ready):
-    with Store(root).lock("sft", "a" * 64):
-        ready.set()
-        time.sleep(seconds)
+HOLD = """
+import sys, time
+from pathlib import Path
+from cai.artifacts import Store
+with Store(Path(sys.argv[1])).lock("sft", "a" * 64):
+    print("ready", flush=True)
+    time.sleep(1)
+"""
 
 
 def test_who_comes_second_waits_and_says_so(store, caplog):
     caplog.set_level("INFO")
-    context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    other = context.Process(target=_hold, args=(store.root, 1.0, ready))
-    other.start()
-    assert ready.wait(120)
-    started = time.monotonic()
-    with store.lock("sft", "a" * 64):
-        assert time.monotonic() - started > 0.5
-    other.join()
+    command = [sys.executable, "-c", HOLD, str(store.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        started = time.monotonic()
+        with store.lock("sft", "a" * 64):
+            assert time.monotonic() - started > 0.5
     assert "another run is making it; waiting" in caplog.text
 
 
