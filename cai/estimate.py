@@ -170,7 +170,7 @@ def _rl(config: Config) -> Work:
 def _evaluate(config: Config) -> Work:
     c = config.evaluate
     assert c is not None
-    replies = 3 * 3 * c.prompts * c.samples
+    replies = 3 * (3 + c.snapshots) * c.prompts * c.samples
     length = PROMPT + c.reply_tokens
     judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
     read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)

@@ -55,6 +55,19 @@ def revised(made):
     return made("stage=revise", *SHOTS)
 
 
+def test_snapshots_of_the_policy_are_systems_of_their_own(made):
+    """Evenly spread: two of three are number 3 * 1 // 2 and number 3 * 2 // 2."""
+    keys = ("stage=evaluate", "rl.iterations=3", "rl.evaluate_every=1", "evaluate.snapshots=2")
+    artifact = made(*keys, "rl.guard=off", "evaluate.persona=false")
+    summary = json.loads((artifact.path / "summary.json").read_text())
+    names = [system["name"] for system in summary["systems"]]
+    assert names == ["helpful", "sl_cai", "rl_cai", "rl_cai@1", "rl_cai@3"]
+    policy, *_, last = summary["systems"][2:]
+    assert last["model"] == f"{policy['model']}@3"
+    for key in ("harmlessness_elo", "evasiveness"):  # the last snapshot is the policy
+        assert last["metrics"][key] == pytest.approx(policy["metrics"][key], abs=0.1)
+
+
 def rows_of(artifact, name="revisions.jsonl"):
     return read_jsonl(artifact.path / name)
 

@@ -242,6 +242,7 @@ class EvaluateConfig:
     prompts: int = MISSING
     samples: int = MISSING
     best_of: int = MISSING
+    snapshots: int = MISSING
     temperature: float = MISSING
     reply_tokens: int = MISSING
     batch_size: int = MISSING
@@ -273,6 +274,7 @@ class EvaluateConfig:
             paper_rows=self.paper_rows,
             paper_chain_tokens=self.paper_chain_tokens,
         )
+        at_least_all("evaluate", 0, snapshots=self.snapshots)
         within("evaluate.temperature", self.temperature, 0.0, 5.0)
         if isinstance(self.paper_modes, list) and not self.paper_modes:
             modes = ", ".join(mode.value for mode in PaperMode)

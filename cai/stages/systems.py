@@ -42,7 +42,10 @@ class System:
 
 
 def load_systems(config: Config, model: LanguageModel, inputs: dict[str, Artifact]) -> list[System]:
-    """Load the helpful assistant, SL-CAI if the recipe has it, and the trained policy."""
+    """Load the helpful assistant, SL-CAI if the recipe has it, the policy, and what else is asked.
+
+    That is a best-of-N of RL's start, and the policy's snapshots.
+    """
     names = {"helpful": "helpful", "sft": "sl_cai", "rl": config.recipe.name}
     systems = []
     for stage, name in names.items():
@@ -57,6 +60,20 @@ def load_systems(config: Config, model: LanguageModel, inputs: dict[str, Artifac
     if (n := config.evaluate.best_of) > 1:
         start = systems[-2]  # what RL started from
         systems.append(System(f"best_of_{n}", f"{start.artifact}-best-of-{n}", start.adapter, n))
+    return systems + _snapshots(config, model, inputs["rl"])
+
+
+def _snapshots(config: Config, model: LanguageModel, policy: Artifact) -> list[System]:
+    """Load snapshots of the policy on its way, evenly spread, each a system of its own."""
+    assert config.evaluate is not None
+    kept = [path for path in sorted(policy.path.glob("snapshots/*")) if has_adapter(path)]
+    n = min(config.evaluate.snapshots, len(kept))
+    systems = []
+    for folder in (kept[len(kept) * (k + 1) // n - 1] for k in range(n)):
+        step = int(folder.name)
+        adapter = f"snapshot_{step}"
+        model.add_adapter(adapter, 0, folder)
+        systems.append(System(f"{config.recipe.name}@{step}", f"{policy.name}@{step}", adapter))
     return systems
 
 
