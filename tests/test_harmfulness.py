@@ -23,7 +23,6 @@ from cai.stages.harmfulness import (
     PROMPTS,
     Harmfulness,
     RatedData,
-    ended,
     rated_tree,
     train_regressor,
     validate,
@@ -31,6 +30,7 @@ from cai.stages.harmfulness import (
 from cai.stages.systems import System
 from cai.tracking import Tracker
 from cai.training.regression import RatedTree, RegressionModule, Regressor
+from cai.training.rollouts import ended
 from cai.training.trainer import fit
 
 TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",

@@ -32,6 +32,7 @@ from cai.stages.shards import Row, make_rows
 from cai.stages.systems import System, reply_trees, rows_of
 from cai.tracking import Tracker
 from cai.training.regression import RatedTree, RegressionModule, Regressor
+from cai.training.rollouts import ended
 from cai.training.trainer import fit
 
 log = logging.getLogger(__name__)
@@ -228,12 +229,6 @@ class Harmfulness:
         tokens = self.config.hardware.micro_tokens
         for row, value in zip(rows, self.regressor.predict(self.model, trees, tokens), strict=True):
             row["harmfulness"] = value
-
-
-def ended(tree: Tree, stop_id: int) -> Tree:
-    """Return the tree with its reply ending in the stop token, as all that were rated do."""
-    [reply] = tree.responses
-    return tree if reply and reply[-1] == stop_id else Tree(tree.prompt, [[*reply, stop_id]])
 
 
 def _column(rows: Sequence[Row]) -> tuple[list[float], list[str]]:

@@ -38,7 +38,7 @@ class RewardModel:
         """
         columns = []
         for model, adapter, head in self.members:
-            whole = [_ended(tree, model.chat.stop_id) for tree in trees]
+            whole = [ended(tree, model.chat.stop_id) for tree in trees]
             with model.use(adapter):
                 scores = score_responses(model, head, whole, max_tokens)
             columns.append(torch.tensor([score for [score] in scores]))
@@ -47,7 +47,8 @@ class RewardModel:
         return scores_of.mean(0) - self.lower_bound * spread - self.mean
 
 
-def _ended(tree: Tree, stop_id: int) -> Tree:
+def ended(tree: Tree, stop_id: int) -> Tree:
+    """Return the tree with its reply ending in the stop token, as in all that is learnt from."""
     [reply] = tree.responses
     return tree if reply and reply[-1] == stop_id else Tree(tree.prompt, [[*reply, stop_id]])
 
