@@ -1,6 +1,7 @@
 """Ctrl-C that a library has swallowed is raised again."""
 
 import signal
+import sys
 
 import pytest
 
@@ -11,13 +12,14 @@ from cai.stages.shards import make_rows
 @pytest.fixture
 def pressed():
     """Press Ctrl-C where somebody catches it, as imports of some libraries do."""
-    handler = signal.getsignal(signal.SIGINT)
+    handler, hook = signal.getsignal(signal.SIGINT), sys.unraisablehook
     interrupt.listen()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
     yield
     interrupt.listen()
     signal.signal(signal.SIGINT, handler)
+    sys.unraisablehook = hook
 
 
 def test_it_is_raised_again_until_somebody_leaves(pressed):

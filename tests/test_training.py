@@ -110,7 +110,7 @@ def test_an_interrupt_stays_one(hardware, optimizer, tmp_path):
     """Lightning would leave with an exit code, and no word of how to go on."""
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with model.use("a"):
         module = SFTModule(model, "a", examples(model), optimizer, (2048, 3), ignore)
         module.training_step = lambda step: signal.raise_signal(signal.SIGINT)
