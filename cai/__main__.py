@@ -9,6 +9,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -17,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from cai import interrupt, sweep
+from cai import interrupt, parallel, sweep
 from cai.composition import CONF, explain, typed
 from cai.errors import UserError
 
@@ -52,6 +55,24 @@ def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
     return None
 
 
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Keep the log and the scratch files of all processes but the leader out of ``outputs/``.
+
+    Raises:
+        UserError: If several processes are to run a sweep.
+    """
+    if parallel.launched() and any(word in {"-m", "--multirun"} for word in sys.argv):
+        raise UserError("torchrun works on one run at a time: start the arms of a sweep one by one")
+    if parallel.leads():
+        yield
+        return
+    logging.disable(logging.WARNING)  # the leader says it all
+    with tempfile.TemporaryDirectory(prefix="cai-") as folder:
+        sys.argv += [f"hydra.run.dir={folder}", "hydra/job_logging=none"]
+        yield
+
+
 def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
     given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
@@ -73,7 +94,8 @@ def main() -> int:
         return 1
     interrupt.listen()
     try:
-        launch()
+        with _own_folder():
+            launch()
         interrupt.check()
     except KeyboardInterrupt:
         sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")

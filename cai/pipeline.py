@@ -7,19 +7,20 @@ import hashlib
 import importlib
 import logging
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from cai import interrupt
+from cai import interrupt, parallel
 from cai.artifacts import Artifact, Store, fingerprint
 from cai.config import Config, Labels, RecipeConfig
 from cai.errors import UserError
-from cai.tracking import track
+from cai.tracking import Tracker, track
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +47,24 @@ class Stage:
         reads: Config nodes that it is hashed on; it is handed no other.
         needs: Stages whose results it reads, which may depend on the recipe.
         version: Raise it when the same settings should give another result.
+        shared: Whether several processes can do it together; what asks a server can't.
     """
 
     name: str
     reads: frozenset[str]
     needs: Callable[[RecipeConfig], tuple[str, ...]]
     version: int = 1
+    shared: Callable[[Config], bool] = lambda config: True
 
 
 def _stage(
-    name: str, reads: str, needs: Callable[[RecipeConfig], tuple[str, ...]], version: int = 1
+    name: str, reads: str, needs: Callable[[RecipeConfig], tuple[str, ...]], **more: Any
 ) -> Stage:
-    return Stage(name, frozenset({*reads.split(), name, "seed"}), needs, version)
+    return Stage(name, frozenset({*reads.split(), name, "seed"}), needs, **more)
+
+
+def _local_judge(config: Config) -> bool:
+    return config.feedback is not None and not config.feedback.endpoint.used
 
 
 STAGES: dict[str, Stage] = {
@@ -66,13 +73,19 @@ STAGES: dict[str, Stage] = {
         _stage("helpful", "model constitution data", lambda r: ()),
         _stage("revise", "model constitution data", lambda r: ("helpful",)),
         _stage("sft", "model data", lambda r: ("helpful", "revise")),
-        _stage("feedback", "model constitution data", lambda r: ("helpful", "sft")),
+        _stage(
+            "feedback",
+            "model constitution data",
+            lambda r: ("helpful", "sft"),
+            shared=_local_judge,
+        ),
         _stage("pm", "model data recipe", lambda r: ("helpful", *_ai_chain(r, "feedback"))),
         _stage("rl", "model data recipe", lambda r: (r.start.value, "pm")),
         _stage(
             "evaluate",
             "model constitution data recipe",
             lambda r: ("helpful", *_ai_chain(r, "revise", "sft", "feedback"), "pm", "rl"),
+            shared=lambda config: False,
         ),
     )
 }
@@ -139,8 +152,9 @@ def execute(steps: Iterable[Step], config: Config, store: Store, folder: Path) -
         folder: Folder of this run, for logs, metrics and the tracker's files.
     """
     done: dict[str, Artifact] = {}
+    bring = _bring_up_to_date if parallel.leads() else _follow
     for step in steps:
-        done[step.stage.name] = _bring_up_to_date(step, config, store, done, folder)
+        done[step.stage.name] = bring(step, config, store, done, folder)
     return done[step.stage.name]
 
 
@@ -151,23 +165,49 @@ def _bring_up_to_date(
     with store.lock(name, step.key):
         if found := store.find(name, step.key):
             log.info("%s: reusing %s", name, found.name)
-            return found
+            return cast(Artifact, parallel.tell(found))
         workspace = store.partial(name, step.key)
         log.info("%s: %s %s", name, "resuming" if workspace.exists() else "making", workspace.stem)
         workspace.mkdir(exist_ok=True)
+        parallel.tell(None)
         inputs = {need: done[need] for need in step.inputs}
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             module = importlib.import_module(f"cai.stages.{name}")
             interrupt.check()
-            module.run(visible_to(step.stage, config), inputs, workspace, tracker)
+            with parallel.together(step.stage.shared(config)):
+                parallel.gather("ready")  # the others have copied the workspace
+                module.run(visible_to(step.stage, config), inputs, workspace, tracker)
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
             made = {"seconds": round(seconds, 1), **environment()}
             artifact = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(artifact, list(inputs.values()))
     log.info("%s: done in %.0f s", name, seconds)
-    return artifact
+    return cast(Artifact, parallel.tell(artifact))
+
+
+def _follow(
+    step: Step, config: Config, store: Store, done: dict[str, Artifact], folder: Path
+) -> Artifact:
+    """Do a share of what the leader makes, in a copy of its workspace that is thrown away.
+
+    The copy holds what a killed run had finished, so both go on from the same point.
+    """
+    name = step.stage.name
+    if found := parallel.tell(None):
+        return cast(Artifact, found)
+    if step.stage.shared(config):
+        workspace = folder / name
+        shutil.copytree(store.partial(name, step.key), workspace)
+        inputs = {need: done[need] for need in step.inputs}
+        module = importlib.import_module(f"cai.stages.{name}")
+        with parallel.together(shared=True):
+            parallel.gather("ready")
+            module.run(visible_to(step.stage, config), inputs, workspace, Tracker(name, folder))
+        gc.collect()
+        shutil.rmtree(workspace)
+    return cast(Artifact, parallel.tell(None))
 
 
 def _settings(step: Step, done: dict[str, Artifact]) -> dict[str, Any]:

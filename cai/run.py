@@ -6,6 +6,7 @@ import logging
 import warnings
 from pathlib import Path
 
+from cai import parallel
 from cai.artifacts import Store, write_json
 from cai.config import Config
 from cai.estimate import estimate
@@ -25,10 +26,18 @@ def run(config: Config, folder: Path) -> None:
         folder: Folder of this job's logs and metrics.
     """
     quieten()
+    with parallel.connected():
+        _run(config, folder)
+
+
+def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store)
-    log.info("\n%s", describe(steps, config))
+    if parallel.leads():
+        log.info("\n%s", describe(steps, config))
     artifact = execute(steps, config, store, folder)
+    if not parallel.leads():
+        return
     if artifact.stage != "evaluate":
         log.info("result: %s", artifact.path)
         return

@@ -13,7 +13,7 @@ _VARIANCE_FLOOR = 1e-8
 
 
 class Moments(NamedTuple):
-    """Count, mean and sum of squared deviations from that mean, each of shape [] or [ranks]."""
+    """Count, mean and sum of squared deviations from that mean, each of shape []."""
 
     n: Tensor
     mean: Tensor
@@ -50,36 +50,18 @@ def moments(x: Tensor, mask: Tensor) -> Moments:
     return Moments(mask.sum().to(x.dtype), mean, masked_sum((x - mean).square(), mask))
 
 
-def combine(parts: Moments) -> Moments:
-    """Merge the moments of several ranks (Chan et al. 1979).
-
-    With n = sum n_i and m = sum n_i m_i / n, the squares are sum q_i + n_i (m_i - m)^2.
-
-    Args:
-        parts: Fields of shape [ranks], as an all-gather of ``moments`` returns; [] is one rank.
-
-    Returns:
-        Moments whose fields have shape [].
-    """
-    n = parts.n.sum()
-    mean = (parts.n * parts.mean).sum() / n.clamp(min=1)
-    return Moments(n, mean, (parts.squares + parts.n * (parts.mean - mean).square()).sum())
-
-
-def whiten(x: Tensor, mask: Tensor, overall: Moments | None = None) -> Tensor:
+def whiten(x: Tensor, mask: Tensor) -> Tensor:
     """Shift and scale ``x`` to mean 0 and variance 1 over the entries that count.
 
     Args:
         x: Numbers of any shape.
         mask: Same shape; True = counts.
-        overall: Moments of a larger batch that ``x`` is a part of (all micro-batches, all ranks);
-            by default those of ``x`` itself.
 
     Returns:
         The whitened numbers, 0 where ``mask`` is False.
     """
-    overall = moments(x, mask) if overall is None else overall
-    scaled = (x - overall.mean) * torch.rsqrt(overall.variance + _VARIANCE_FLOOR)
+    whole = moments(x, mask)
+    scaled = (x - whole.mean) * torch.rsqrt(whole.variance + _VARIANCE_FLOOR)
     return torch.where(mask, scaled, 0).to(x.dtype)
 
 
@@ -97,7 +79,7 @@ class RunningMoments:
         return math.sqrt(self.squares / self.count) if self.squares > 0 else 1.0
 
     def update(self, batch: Moments) -> None:
-        """Take in the moments of a batch, those of all ranks together."""
+        """Take in the moments of a batch."""
         added, mean = batch.n.item(), batch.mean.item()
         if added == 0:
             return

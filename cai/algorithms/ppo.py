@@ -47,11 +47,10 @@ class PolicyLoss(NamedTuple):
 
 
 class ValueLoss(NamedTuple):
-    """The loss, the share of tokens that the clipping holds back, and the explained variance."""
+    """The loss, and the share of tokens that the clipping holds back."""
 
     loss: Tensor
     clip_fraction: Tensor
-    explained_variance: Tensor
 
 
 def kl_estimates(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> KLEstimates:
@@ -180,8 +179,7 @@ def value_loss(
         clip: c, how far a value may move, in reward units; None: freely.
 
     Returns:
-        The loss and, without a graph, the share of tokens that are held back and
-        1 - Var(R - V) / Var(R), which is 1 for a perfect critic and 0 for a constant one.
+        The loss and, without a graph, the share of tokens that are held back.
     """
     values = torch.where(mask, values, 0)
     old_values = torch.where(mask, old_values, 0)
@@ -191,13 +189,13 @@ def value_loss(
     if clip is not None:
         held = (old_values + (values - old_values).clamp(-clip, clip) - returns).square()
     loss = masked_mean(torch.maximum(free, held), mask) / 2
-    with torch.no_grad():
-        spread = masked_var(returns, mask).clamp(min=torch.finfo(returns.dtype).tiny)
-        return ValueLoss(
-            loss,
-            clip_fraction=masked_mean((held > free).to(loss.dtype), mask),
-            explained_variance=1 - masked_var(returns - values, mask) / spread,
-        )
+    return ValueLoss(loss, clip_fraction=masked_mean((held > free).to(loss.dtype), mask))
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """1 - Var(R - V) / Var(R): 1 for a perfect critic, 0 for a constant one; [B, T] each to []."""
+    spread = masked_var(returns, mask).clamp(min=torch.finfo(returns.dtype).tiny)
+    return 1 - masked_var(returns - values, mask) / spread
 
 
 def entropy(logits: Tensor) -> Tensor:

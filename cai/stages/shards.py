@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cai import interrupt
+from cai import interrupt, parallel
 from cai.artifacts import read_jsonl, write_jsonl
 
 Row = dict[str, Any]
@@ -21,7 +21,7 @@ def make_rows(
     """Make ``n`` rows shard by shard and join them into one file.
 
     A shard is sampled as one batch, so its rows come out the same whether or not the run was
-    interrupted before it.
+    interrupted before it, and whichever process makes it.
 
     Args:
         path: The file of all rows.
@@ -35,15 +35,22 @@ def make_rows(
         shutil.rmtree(folder, ignore_errors=True)  # left by a kill between the last two lines
         return read_jsonl(path)
     folder.mkdir(exist_ok=True)
-    rows: list[Row] = []
-    with tqdm(total=n, desc=name, unit="row", leave=False) as bar:
-        for start in range(0, n, size):
-            shard = folder / f"{start:08d}.jsonl"
+    shards = {
+        folder / f"{start:08d}.jsonl": range(start, min(start + size, n))
+        for start in range(0, n, size)
+    }
+    missing = [(shard, part) for shard, part in shards.items() if not shard.exists()]
+    quiet = not parallel.leads()
+    with tqdm(total=n, desc=name, unit="row", leave=False, disable=quiet) as bar:
+        bar.update(n - sum(len(part) for _, part in missing))
+        for first in range(0, len(missing), parallel.world()):
             interrupt.check()
-            if not shard.exists():
-                write_jsonl(shard, make(range(start, min(start + size, n))))
-            rows += read_jsonl(shard)
-            bar.update(min(size, n - start))
+            group = missing[first : first + parallel.world()]
+            made = parallel.spread(group, lambda own: [make(part) for _, part in own])
+            for (shard, part), rows in zip(group, made, strict=True):
+                write_jsonl(shard, rows)
+                bar.update(len(part))
+    rows = [row for shard in shards for row in read_jsonl(shard)]
     write_jsonl(path, rows)
     shutil.rmtree(folder)
     return rows

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset
 
+from cai import parallel
 from cai.config import OptimizerConfig
 
 
@@ -32,7 +33,7 @@ def schedule_batches(
 
     Each epoch is a new permutation; the last batch is filled up with records of the next one, so
     that every batch has the same size. All steps have the same number of micro-batches, each of
-    about ``micro_tokens`` padded tokens.
+    about ``micro_tokens`` padded tokens, and as many for every process.
 
     Args:
         lengths: Tokens of each record.
@@ -48,7 +49,8 @@ def schedule_batches(
     order: list[int] = []
     while len(order) < n_batches * size:
         order += shuffled.sample(range(len(lengths)), len(lengths))
-    n_micro = min(size, math.ceil(size * max(lengths) / micro_tokens))
+    per_process = math.ceil(size * max(lengths) / micro_tokens / parallel.world())
+    n_micro = min(size, per_process * parallel.world())
     steps = []
     for step in range(n_batches):
         batch = sorted(order[step * size : (step + 1) * size], key=lambda i: (lengths[i], i))

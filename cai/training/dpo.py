@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cai import parallel
 from cai.algorithms.preference import Pair, dpo_loss, implicit_rewards, pairwise_accuracy
 from cai.config import DPOConfig
 from cai.lm.load import LanguageModel
@@ -43,7 +44,7 @@ class DPOModule(ResumableModule):
         policy, reference = roles
         trees = [pair.tree for pair in pairs]
         with model.use(reference) as network:
-            scored = token_logprobs(network, trees, plan[0])
+            scored = parallel.spread(trees, lambda part: token_logprobs(network, part, plan[0]))
         super().__init__({policy: model.train_only(policy)}, record)
         self._model, self._policy, self._pairs, self._settings = model, policy, pairs, settings
         self._reference = torch.tensor([[float(r.sum()) for r in replies] for replies in scored])
@@ -56,10 +57,10 @@ class DPOModule(ResumableModule):
         micros = self._steps[step]
         n_pairs = sum(len(micro.records) for micro in micros)
         totals = torch.zeros(4)
-        for micro in micros:
+        for micro in parallel.share(micros):
             totals += self._backward(micro.records, len(micro.records) / n_pairs)
         norm = self.update(0, self._settings.optimizer.max_grad_norm)
-        loss, margin, correct, counted = totals.tolist()
+        loss, margin, correct, counted = parallel.total(totals.tolist())
         values = {"loss": loss, "margin": margin, "grad_norm": norm}
         if counted:
             values["accuracy"] = correct / counted

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cai.algorithms.ppo import AdaptiveKL, FixedKL, kl_estimates
+from cai.algorithms.ppo import AdaptiveKL, FixedKL, explained_variance, kl_estimates
 from cai.config import KLConfig, KLControl
 from cai.constitution.principles import seed_of
 from cai.lm.heads import ScalarHead
@@ -46,7 +46,7 @@ class UpdateStats(NamedTuple):
     clip_fraction: float
     approx_kl: float
     first_ratio: float
-    explained_variance: float
+    value_clip_fraction: float
     policy_norm: float
     critic_norm: float
     updates: int
@@ -86,9 +86,10 @@ def average(stats: list[UpdateStats]) -> UpdateStats:
 
 
 def summarise(
-    rollouts: Rollouts, rewards: Tensor, coefficient: float, stats: UpdateStats
+    rollouts: Rollouts, rewards: Tensor, returns: Tensor, coefficient: float, stats: UpdateStats
 ) -> dict[str, float]:
-    """Return the numbers of an iteration, KL in nats per reply."""
+    """Return the numbers of an iteration, KL in nats per reply; the critic as it was before."""
+    explained = explained_variance(rollouts.values, returns, rollouts.mask)
     kl = kl_estimates(rollouts.logp, rollouts.ref_logp, rollouts.mask)
     return {
         "score": float(rollouts.scores.mean()),
@@ -104,5 +105,6 @@ def summarise(
         "length": float(rollouts.mask.sum(-1).float().mean()),
         "ended": float(rollouts.ended.float().mean()),
         "sampler_gap": rollouts.sampler_gap,
+        "explained_variance": float(explained),
         **stats._asdict(),
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from cai import parallel
 from cai.algorithms.masked import RunningMoments, masked_mean, moments, whiten
 from cai.algorithms.ppo import (
     Advantages,
@@ -40,7 +41,7 @@ from cai.training.iteration import (
     kl_controller,
     summarise,
 )
-from cai.training.rollouts import Rollouts, logprob_grid, to_grid, value_grid
+from cai.training.rollouts import Rollouts, logprob_grid, merge, to_grid, value_grid
 from cai.training.trainer import Record, ResumableModule, rate
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,15 @@ class PPOModule(ResumableModule):
             settings: Of the stage.
             plan: Tokens of a micro-batch, and the seed.
             record: Takes the numbers of each iteration.
+
+        Raises:
+            UserError: If there are fewer replies than processes.
         """
+        if settings.rollouts < parallel.world():
+            raise UserError(
+                f"rl.rollouts={settings.rollouts} is too few for {parallel.world()} processes: "
+                "start fewer, or raise it"
+            )
         adapters = model.train_only(roles.policy, roles.critic)
         half = len(adapters) // 2
         critic = [*adapters[half:], *roles.critic_head.parameters()]
@@ -113,7 +122,7 @@ class PPOModule(ResumableModule):
             )
         self.report(summary, step)
         if self.watch is not None and (step + 1) % self._settings.evaluate_every == 0:
-            self.stopped = self.watch(self, step)
+            self.stopped = parallel.tell(self.watch(self, step))
 
     def iterate(self, step: int, attempt: int = 0) -> dict[str, float]:
         """Roll out, reward, estimate advantages, update, steer the KL coefficient."""
@@ -123,14 +132,23 @@ class PPOModule(ResumableModule):
         stats = self.improve(step, rollouts, advantages)
         kl = kl_estimates(rollouts.logp, rollouts.ref_logp, rollouts.mask)
         self.controller.update(float(kl.k1.mean()), len(rollouts.trees))
-        return summarise(rollouts, rewards, self.controller.coefficient, stats)
+        coefficient = self.controller.coefficient
+        return summarise(rollouts, rewards, advantages.returns, coefficient, stats)
 
     @torch.no_grad()
     def collect(self, step: int, attempt: int = 0) -> Rollouts:
-        """Sample one reply per prompt and run every frozen model over it once."""
-        settings, model, roles = self._settings, self._model, self._roles
+        """Sample one reply per prompt and run every frozen model over it once.
+
+        Each process does so for its share of the prompts and returns the rollouts of all, so that
+        whatever is estimated from them, and whitened, is that of the whole batch.
+        """
         prompts = self.prompts_of(step)
         seeds = [seed_of(self._plan[1], "rollout", step, attempt, i) for i in range(len(prompts))]
+        own = self._roll_out(parallel.share(prompts), parallel.share(seeds))
+        return merge(parallel.gather(own))
+
+    def _roll_out(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> Rollouts:
+        settings, model, roles = self._settings, self._model, self._roles
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
         with model.sampling(roles.policy) as network:
             replies = generate(
@@ -197,12 +215,13 @@ class PPOModule(ResumableModule):
         self, rows: list[int], rollouts: Rollouts, advantages: Advantages, train_policy: bool
     ) -> UpdateStats:
         """Make one clipped update of the policy and one of the critic."""
-        trees = [rollouts.trees[row] for row in rows]
-        n_tokens = sum(len(tree.responses[0]) for tree in trees)
+        n_tokens = sum(len(rollouts.trees[row].responses[0]) for row in rows)
+        own = parallel.share(rows)
+        trees = [rollouts.trees[row] for row in own]
         totals = torch.zeros(6)
         for group in batches_of(trees, self._plan[0]):
             packed = pack([trees[i] for i in group]).to(self._model.device)
-            chosen = [rows[i] for i in group]
+            chosen = [own[i] for i in group]
             share = len(packed.targets) / n_tokens
             stats = self._critic_backward(packed, chosen, rollouts, advantages, share)
             if train_policy:
@@ -210,8 +229,8 @@ class PPOModule(ResumableModule):
             totals += stats * share
         norm = self.update(POLICY, self._settings.max_grad_norm) if train_policy else 0.0
         critic_norm = self.update(CRITIC, self._settings.max_grad_norm)
-        value, explained, policy, clipped, kl, ratio = totals.tolist()
-        return UpdateStats(policy, value, clipped, kl, ratio, explained, norm, critic_norm, 1)
+        value, held, policy, clipped, kl, ratio = parallel.total(totals.tolist())
+        return UpdateStats(policy, value, clipped, kl, ratio, held, norm, critic_norm, 1)
 
     def _policy_backward(
         self,
@@ -267,7 +286,7 @@ class PPOModule(ResumableModule):
             self._settings.critic.clip,
         )
         self.manual_backward(loss.loss * share)
-        return torch.tensor([float(loss.loss.detach()), float(loss.explained_variance), 0, 0, 0, 0])
+        return torch.tensor([float(loss.loss.detach()), float(loss.clip_fraction), 0, 0, 0, 0])
 
     def configure_optimizers(self) -> Any:
         """Make an optimizer and a schedule for the policy and for the critic."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cai import parallel
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.config import PMConfig
 from cai.data.records import Comparison
@@ -76,7 +77,7 @@ class PreferenceModule(ResumableModule):
         (model, _, head), micros = self._scorer, self._steps[step]
         n_pairs = sum(len(micro.records) for micro in micros)
         loss_sum = correct = counted = 0.0
-        for micro in micros:
+        for micro in parallel.share(micros):
             pairs = [self._pairs[i] for i in micro.records]
             packed = pack([pair.tree for pair in pairs]).to(model.device)
             ends = end_scores(head, hidden_states(model.network, packed), packed)
@@ -94,6 +95,7 @@ class PreferenceModule(ResumableModule):
             accuracy = pairwise_accuracy(Pair(scores.a.detach(), scores.b.detach()), labels)
             correct, counted = correct + accuracy.correct, counted + accuracy.counted
         norm = self.update(0, self._settings.optimizer.max_grad_norm)
+        loss_sum, correct, counted = parallel.total([loss_sum, correct, counted])
         values = {"loss": loss_sum, "grad_norm": norm}
         if counted:
             values["accuracy"] = correct / counted

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from cai import parallel
 from cai.config import OptimizerConfig
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
@@ -80,7 +81,7 @@ class RegressionModule(ResumableModule):
         micros = self._steps[step]
         n_rows = sum(len(micro.records) for micro in micros)
         loss_sum = 0.0
-        for micro in micros:
+        for micro in parallel.share(micros):
             rows = [self._rows[i] for i in micro.records]
             packed = pack([row.tree for row in rows]).to(self._model.device)
             hidden = hidden_states(self._model.network, packed)
@@ -90,6 +91,7 @@ class RegressionModule(ResumableModule):
             self.manual_backward(loss)
             loss_sum += float(loss.detach())
         norm = self.update(0, self._settings.max_grad_norm)
+        [loss_sum] = parallel.total([loss_sum])
         self.report({"loss": loss_sum, "grad_norm": norm}, step)
 
     def configure_optimizers(self) -> Any:

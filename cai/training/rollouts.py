@@ -79,6 +79,30 @@ class Rollouts(NamedTuple):
     sampler_gap: float
 
 
+def merge(parts: Sequence[Rollouts]) -> Rollouts:
+    """Join the shares of several processes, dealt out in turn, in the order of the prompts."""
+    if len(parts) == 1:
+        return parts[0]
+    n = sum(len(part.trees) for part in parts)
+    places = [(parts[i % len(parts)], i // len(parts)) for i in range(n)]
+
+    def grid(name: str) -> Grid:
+        return to_grid([getattr(part, name)[row][part.mask[row]] for part, row in places])
+
+    return Rollouts(
+        trees=[part.trees[row] for part, row in places],
+        ended=torch.stack([part.ended[row] for part, row in places]),
+        scores=torch.stack([part.scores[row] for part, row in places]),
+        logp=grid("logp").values,
+        ref_logp=grid("ref_logp").values,
+        values=grid("values").values,
+        mask=grid("logp").mask,
+        entropy=sum(p.entropy * int(p.mask.sum()) for p in parts)
+        / sum(int(p.mask.sum()) for p in parts),
+        sampler_gap=max(part.sampler_gap for part in parts),
+    )
+
+
 class Grid(NamedTuple):
     """Numbers per response token and where there is one, [B, T] each."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from cai import parallel
 from cai.config import OptimizerConfig
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, hidden_states, pack
@@ -53,7 +54,7 @@ class SFTModule(ResumableModule):
         batch = [[self._examples[i] for i in micro.records] for micro in self._steps[step]]
         n_tokens = sum(len(tree.responses[0]) for micro in batch for tree in micro)
         total = 0.0
-        for trees in batch:
+        for trees in parallel.share(batch):
             packed = pack(trees).to(self._model.device)
             hidden = hidden_states(self._model.network, packed)
             scores = response_scores(self._model.network, hidden, packed)
@@ -61,6 +62,7 @@ class SFTModule(ResumableModule):
             self.manual_backward(loss)
             total += float(loss.detach())
         norm = self.update(0, self._settings.max_grad_norm)
+        [total] = parallel.total([total])
         self.report({"loss": total, "grad_norm": norm, "tokens": n_tokens}, step)
 
     def configure_optimizers(self) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import nn
@@ -19,7 +20,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 
-from cai import interrupt
+from cai import interrupt, parallel
 from cai.config import HardwareConfig, OptimizerConfig, Schedule
 from cai.training.data import Steps
 
@@ -60,9 +61,13 @@ class ResumableModule(L.LightningModule):
         self.log_dict(shown, prog_bar=True, batch_size=1)
 
     def update(self, index: int, max_grad_norm: float) -> float:
-        """Clip the gradients of one optimizer, step it and its schedule; return their norm."""
+        """Clip the gradients of one optimizer, step it and its schedule; return their norm.
+
+        Each process has made the gradients of its share; their sum is that of the whole batch.
+        """
         optimizer = _as_list(self.optimizers())[index]
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        parallel.add_up_gradients(parameters)
         norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
@@ -157,20 +162,21 @@ def fit(
     start = saved["step"] if saved else 0
     if saved:
         log.info("%s: going on at step %d of %d", name, start, module.n_steps)
+    device = next(module.parameters()).device
     if start < module.n_steps:
         trainer = L.Trainer(
             accelerator=hardware.accelerator.value,
-            devices=1,
+            devices=[device.index] if device.type == "cuda" else 1,
+            plugins=[LightningEnvironment()],  # processes are told apart by cai.parallel alone
             max_epochs=1,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=True,
-            callbacks=[_Keeper(path, every, saved), _Bar(name)],
+            enable_progress_bar=parallel.leads(),
+            callbacks=[_Keeper(path, every, saved), *([_Bar(name)] if parallel.leads() else [])],
             default_root_dir=folder,
         )
         loader = DataLoader(Steps(start, module.n_steps), batch_size=None)
-        device = next(module.parameters()).device
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             try:

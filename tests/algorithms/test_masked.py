@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from cai.algorithms.masked import (
-    Moments,
     RunningMoments,
-    combine,
     masked_mean,
     masked_sum,
     masked_var,
@@ -57,27 +55,6 @@ def test_whiten_centres_and_scales():
 
 def test_whiten_of_equal_numbers_is_zero():
     assert whiten(torch.full((2, 3), 7.0), MASK).tolist() == [[0, 0, 0], [0, 0, 0]]
-
-
-def test_ranks_whiten_as_one_batch():
-    x = torch.randn(12, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    mask = torch.rand(12, 5, generator=torch.Generator().manual_seed(3)) < 0.5
-    mask[:2] = False  # The first rank has nothing to count.
-    pieces = [slice(0, 2), slice(2, 3), slice(3, 12)]
-    gathered = Moments(
-        *map(torch.stack, zip(*[moments(x[p], mask[p]) for p in pieces], strict=True))
-    )
-    overall = combine(gathered)
-    parts = torch.cat([whiten(x[p], mask[p], overall) for p in pieces])
-    assert torch.allclose(parts, whiten(x, mask), rtol=1e-12, atol=1e-14)
-    assert overall.n.item() == mask.sum().item()
-    assert overall.mean.item() == pytest.approx(x[mask].mean().item(), rel=1e-13)
-    assert overall.variance.item() == pytest.approx(x[mask].var(unbiased=False).item(), rel=1e-13)
-
-
-def test_combining_one_rank_changes_nothing():
-    for ours, theirs in zip(combine(moments(X, MASK)), moments(X, MASK), strict=True):
-        assert ours.item() == theirs.item()
 
 
 def test_spread_survives_a_large_offset_in_float32():

@@ -7,6 +7,7 @@ from cai.algorithms.ppo import (
     AdaptiveKL,
     FixedKL,
     entropy,
+    explained_variance,
     gae,
     kl_estimates,
     penalise_missing_eos,
@@ -173,20 +174,25 @@ def test_wider_clip_clips_less():
 def test_value_loss_by_hand():
     # V = 1, 3; V_old = 0, 3; R = 2, 1. Free: 1 and 4, mean 2.5, half 1.25.
     # Clip 0.5: V is held at 0.5 and 3; squares 2.25 and 4; maxima 2.25 and 4; half mean 1.5625.
-    # R - V = 1, -2 has variance 2.25, R has 0.25: 1 - 9 = -8.
     values, old, returns = matrix([1, 3, 8]), matrix([0, 3, 8]), matrix([2, 1, 8])
     mask = torch.tensor([[T, T, F]])
     free, held = (value_loss(values, old, returns, mask, clip) for clip in (None, 0.5))
     assert (free.loss.item(), free.clip_fraction.item()) == (1.25, 0)
     assert (held.loss.item(), held.clip_fraction.item()) == (1.5625, 0.5)
-    assert free.explained_variance.item() == pytest.approx(-8, rel=1e-14)
+
+
+def test_explained_variance_by_hand():
+    # R - V = 1, -2 has variance 2.25, R has 0.25: 1 - 9 = -8; the third token is masked out.
+    values, returns = matrix([1, 3, 8]), matrix([2, 1, 9])
+    found = explained_variance(values, returns, torch.tensor([[T, T, F]]))
+    assert found.item() == pytest.approx(-8, rel=1e-14)
 
 
 def test_explained_variance_of_perfect_and_constant_critics():
-    perfect = value_loss(VALUES, OLD, VALUES, MASK, None)
-    constant = value_loss(torch.full_like(VALUES, 2.0), OLD, VALUES, MASK, None)
-    assert perfect.explained_variance.item() == pytest.approx(1, abs=1e-14)
-    assert constant.explained_variance.item() == pytest.approx(0, abs=1e-13)
+    perfect = explained_variance(VALUES, VALUES, MASK)
+    constant = explained_variance(torch.full_like(VALUES, 2.0), VALUES, MASK)
+    assert perfect.item() == pytest.approx(1, abs=1e-14)
+    assert constant.item() == pytest.approx(0, abs=1e-13)
 
 
 def test_losses_are_means_over_tokens_not_over_sequences():
