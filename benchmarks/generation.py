@@ -32,6 +32,7 @@ from side_by_side import (
 )
 
 from cai.data.sources import load_corpus
+from cai.lm.backbone import causal_lm
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel, load_model
 
@@ -58,9 +59,13 @@ def ours(model: LanguageModel, task: Task, batch: int, seed: int) -> list[int]:
 def peers(model: LanguageModel, task: Task, batch: int, seed: int) -> list[int]:
     """Sample with transformers, batch after batch, and return the length of every reply."""
     torch.manual_seed(seed)
+    network = causal_lm(model.network)
+    ours = network.config._attn_implementation
+    network.set_attn_implementation("sdpa")
     lengths: list[int] = []
     for start in range(0, len(task.prompts), batch):
         lengths += _peer_batch(model, task, task.prompts[start : start + batch])
+    network.set_attn_implementation(ours)
     return lengths
 
 

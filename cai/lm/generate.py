@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cai.lm.attention import fast_decoding
 from cai.lm.backbone import (
     causal_lm,
     check_context,
@@ -116,7 +115,7 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     done: list[Completion | None] = [None] * len(prompts)
     slots = min(batch_size, len(prompts))
     waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
-    with evaluating(model), fast_decoding(model):
+    with evaluating(model):
         decoder = _Decoder(model, sampling, stop_ids, SlotCache(n_layers(model), slots, longest))
         shared = _shared_length(prompts)
         beginning = read_prefix(model, prompts[0][:shared]) if shared else None

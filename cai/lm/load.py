@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
+from cai.lm.attention import use_cpu_attention
 from cai.lm.chat import ChatFormat
 from cai.lm.device import set_threads, torch_device
 from cai.lm.pretrained import DTYPES, load_pretrained
@@ -229,4 +230,5 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     if config.quantization is Quantization.none:
         base = base.to(torch_device(hardware))  # type: ignore[arg-type]
     base.eval()
+    use_cpu_attention(base)
     return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
