@@ -27,7 +27,7 @@ from cai.data.paper_evals import PaperTest, read_paper_tests
 from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import Role
-from cai.labelling.judge import make_judge
+from cai.labelling.judge import Shown, make_judge
 from cai.lm.load import LanguageModel, load_model
 
 RULE = ComparisonPrinciple(
@@ -41,6 +41,7 @@ METHODS = {
     "chain of thought": {"cot": True, "chains": 1},
     "5 chains of thought": {"cot": True, "chains": 5},
     "contrast": {"method": Method.contrast},
+    "probe": {"method": Method.probe},
 }
 
 
@@ -61,7 +62,9 @@ def judged(
 ) -> Iterator[tuple[str, list[float | None], float]]:
     """Yield the name of each method, the probability of each better reply, and the seconds."""
     assert config.feedback is not None
-    shown = load_corpus(config.data).demonstrations
+    corpus = load_corpus(config.data)
+    known_answers = corpus.judgements.train + corpus.harmless_pairs.train
+    shown = Shown(corpus.demonstrations, known_answers)
     for name, changes in METHODS.items():
         settings = replace(config.feedback, calibrate=False, **changes)
         started = time.monotonic()

@@ -90,6 +90,7 @@ class Method(Enum):
 
     choice = "choice"
     contrast = "contrast"
+    probe = "probe"
 
 
 class Principles(Enum):

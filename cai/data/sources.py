@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Corpus:
         helpful_pairs: Human comparisons of helpfulness.
         harmless_pairs: Human comparisons of harmlessness.
         demonstrations: Critiques, revisions and reasoned comparisons.
+        judgements: Comparisons that show what is better by any of the principles: declining harm,
+            engaging with a hard subject, honesty about oneself and the world, help, respect.
     """
 
     red_team: Splits[Prompt]
@@ -39,6 +41,7 @@ class Corpus:
     helpful_pairs: Splits[Comparison]
     harmless_pairs: Splits[Comparison]
     demonstrations: list[Demonstration]
+    judgements: Splits[Comparison]
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -62,7 +65,7 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def read_builtin(folder: Path) -> Corpus:
-    """Read the five files that ship with the package, or a folder in the same format."""
+    """Read the six files that ship with the package, or a folder in the same format."""
     demonstrations = read_rows(folder / "demonstrations.jsonl", _demonstration)
     pairs = [_harmless_pair(record) for record in demonstrations]
     return Corpus(
@@ -72,6 +75,7 @@ def read_builtin(folder: Path) -> Corpus:
         helpful_pairs=_split_pairs(read_rows(folder / "comparisons.jsonl", _comparison)),
         harmless_pairs=_split_pairs(pairs),
         demonstrations=_split_demonstrations(demonstrations).train,
+        judgements=_split_pairs(read_rows(folder / "judgements.jsonl", _judgement)),
     )
 
 
@@ -86,6 +90,7 @@ def _with_hh_rlhf(config: DataConfig, builtin: Corpus) -> Corpus:
         helpful_pairs=_split_pairs(helpful),
         harmless_pairs=_split_pairs(harmless),
         demonstrations=builtin.demonstrations,
+        judgements=builtin.judgements,
     )
 
 
@@ -101,6 +106,10 @@ def _example(row: dict[str, Any]) -> Example:
 def _comparison(row: dict[str, Any]) -> Comparison:
     replies = (text_of(row, "chosen"), text_of(row, "rejected"))
     return Comparison(_prompt(row), *replies, probability=1.0, source="helpful")
+
+
+def _judgement(row: dict[str, Any]) -> Comparison:
+    return replace(_comparison(row), source="judgement")
 
 
 def _demonstration(row: dict[str, Any]) -> Demonstration:

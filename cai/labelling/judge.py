@@ -1,4 +1,4 @@
-"""Labels from a model: exact multiple choice, chains of thought, and likelihood contrast."""
+"""Labels from a model: multiple choice, chains of thought, contrast of likelihoods, and a probe."""
 
 from __future__ import annotations
 
@@ -53,6 +53,18 @@ class Answer(NamedTuple):
 
     probabilities: list[float]
     tokens: int
+
+
+class Shown(NamedTuple):
+    """What a labeller is shown beforehand.
+
+    Attributes:
+        demonstrations: Few-shots, and for contrast what it is calibrated on.
+        judgements: Comparisons whose first reply is the better one, for a probe to learn from.
+    """
+
+    demonstrations: Sequence[Demonstration]
+    judgements: Sequence[Comparison] = ()
 
 
 class Answerer(Protocol):
@@ -225,7 +237,7 @@ def to_label(probability: float, settings: FeedbackConfig) -> float:
 def make_judge(
     settings: FeedbackConfig,
     constitution: Constitution,
-    demonstrations: Sequence[Demonstration],
+    shown: Shown,
     speaker: tuple[LanguageModel, str | None],
     seed: int,
 ) -> Judge:
@@ -234,7 +246,7 @@ def make_judge(
     Args:
         settings: Of the feedback stage.
         constitution: Its comparison principles are asked about.
-        demonstrations: Few-shots, and for contrast what it is calibrated on.
+        shown: Examples.
         speaker: The local model and the adapter that answers, unless there is an endpoint.
         seed: Of draws and chains.
 
@@ -244,25 +256,30 @@ def make_judge(
     from cai.labelling.chains import ChainOfThought
     from cai.labelling.choice import MultipleChoice
     from cai.labelling.contrast import Contrast
+    from cai.labelling.probe import Probe
     from cai.labelling.remote import remote_answerer
     from cai.lm.embedded import cache_folder
 
-    if settings.cot and settings.method is Method.contrast:
-        raise UserError("feedback.cot=true needs feedback.method=choice: contrast asks nothing")
-    if settings.endpoint.used and settings.method is Method.contrast:
+    asks = settings.method is Method.choice
+    if settings.cot and not asks:
+        name = settings.method.value
+        raise UserError(f"feedback.cot=true needs feedback.method=choice: {name} asks nothing")
+    if settings.endpoint.used and not asks:
         raise UserError(
-            "feedback.method=contrast needs a local model: use feedback.method=choice with "
-            f"feedback.endpoint.url={settings.endpoint.url}"
+            f"feedback.method={settings.method.value} needs a local model: use "
+            f"feedback.method=choice with feedback.endpoint.url={settings.endpoint.url}"
         )
     principles = constitution.comparison
-    shots = (list(demonstrations[: settings.few_shots]), principles, seed)
+    shots = (list(shown.demonstrations[: settings.few_shots]), principles, seed)
     method: Answerer
     if settings.endpoint.used:
         method = remote_answerer(settings, shots, cache_folder() / "endpoint")
     elif settings.cot:
         method = ChainOfThought(*speaker, settings, shots)
     elif settings.method is Method.contrast:
-        method = Contrast(*speaker, principles, demonstrations)
+        method = Contrast(*speaker, principles, shown.demonstrations)
+    elif settings.method is Method.probe:
+        method = Probe(*speaker, principles, shown.judgements)
     else:
         method = MultipleChoice(*speaker, shots)
     return Judge(method, principles, settings, seed)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cai.errors import UserError
 
@@ -30,6 +31,21 @@ def run_backbone(
         mask: Which of S keys a query sees, [B, 1, Q, S]; None for plain causal attention.
         cache: Keys and values of earlier tokens; takes those of these tokens.
     """
+    output = _forward(model, ids, positions, mask, past_key_values=cache)
+    return cast(Tensor, output.last_hidden_state)
+
+
+def run_all_layers(
+    model: nn.Module, ids: Tensor, positions: Tensor, mask: Tensor | None
+) -> tuple[Tensor, ...]:
+    """Return the embeddings and the output of every layer, [B, Q, H] each; the last is normed."""
+    output = _forward(model, ids, positions, mask, output_hidden_states=True)
+    return cast(tuple[Tensor, ...], output.hidden_states)
+
+
+def _forward(
+    model: nn.Module, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any
+) -> BaseModelOutputWithPast:
     network = causal_lm(model)
     # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
     low = network.dtype is torch.bfloat16
@@ -38,10 +54,10 @@ def run_backbone(
             input_ids=ids,
             attention_mask=None if mask is None else _additive(mask, network.dtype),
             position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=options.get("past_key_values") is not None,
+            **options,
         )
-    return cast(Tensor, output.last_hidden_state)
+    return cast(BaseModelOutputWithPast, output)
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

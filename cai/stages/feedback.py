@@ -13,7 +13,7 @@ from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import from_messages, to_messages
 from cai.errors import UserError
-from cai.labelling.judge import Judge, Verdict, make_judge
+from cai.labelling.judge import Judge, Shown, Verdict, make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
@@ -41,7 +41,7 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     judge = make_judge(
         settings,
         load_constitution(config.constitution),
-        corpus.demonstrations,
+        Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
         (model, adapters[settings.model]),
         config.seed,
     )

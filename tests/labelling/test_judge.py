@@ -16,7 +16,7 @@ from cai.dialogue import assistant, human
 from cai.errors import UserError
 from cai.labelling.chains import chain_seed
 from cai.labelling.contrast import Contrast
-from cai.labelling.judge import Answer, Asked, Judge, make_judge, mean, to_label
+from cai.labelling.judge import Answer, Asked, Judge, Shown, make_judge, mean, to_label
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import load_model
 
@@ -47,7 +47,9 @@ def settings(**changes):
 
 def a_judge(model, demonstrations=(), rules=RULES, **changes):
     constitution = Constitution([], list(rules))
-    return make_judge(settings(**changes), constitution, list(demonstrations), (model, None), 0)
+    return make_judge(
+        settings(**changes), constitution, Shown(list(demonstrations)), (model, None), 0
+    )
 
 
 class Says:

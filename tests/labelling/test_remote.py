@@ -23,7 +23,7 @@ from cai.data.records import Comparison, Demonstration, Prompt
 from cai.dialogue import assistant, from_messages, human
 from cai.errors import UserError
 from cai.labelling.chains import reasoned_question
-from cai.labelling.judge import Asked, make_judge
+from cai.labelling.judge import Asked, Shown, make_judge
 from cai.labelling.reply import Place, Reply, Token, first_option_probability, read_choice
 from cai.lm.score import option_logprobs
 
@@ -93,7 +93,9 @@ def judge(tiny, tmp_path, monkeypatch):
     def make(server=None, votes=16, **changes):
         endpoint = endpoint_config(server and server.url, votes=votes)
         constitution = Constitution([], RULES)
-        return make_judge(settings(endpoint, **changes), constitution, SHOTS, (tiny, None), 0)
+        return make_judge(
+            settings(endpoint, **changes), constitution, Shown(SHOTS), (tiny, None), 0
+        )
 
     return make
 

@@ -1,0 +1,94 @@
+"""Labels for models too small to be asked: a linear read-out of what they hold of each reply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from cai.algorithms.calibration import sigmoid
+from cai.algorithms.probe import Array, fit_direction
+from cai.config import ComparisonPrinciple
+from cai.constitution.principles import draw
+from cai.constitution.prompts import under_rule
+from cai.data.records import Comparison
+from cai.errors import UserError
+from cai.labelling.judge import Answer, Asked
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Tree
+from cai.lm.states import end_states
+
+SHRINKAGE = 1.0
+"""The answers that it learns from are few and by few hands: their style should not be learnt."""
+MAX_TOKENS = 4096
+
+
+class Probe:
+    """Reads each reply under the principle; log-odds are w (state of A - state of B).
+
+    States are those of the upper half of the layers at the end of the reply. The direction w is
+    fitted to comparisons whose answer is known (representation reading, Zou et al. 2023). A model
+    too small to weigh two replies against each other may still represent what is wrong with one.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        adapter: str | None,
+        principles: Sequence[ComparisonPrinciple],
+        known: Sequence[Comparison],
+    ) -> None:
+        """Fit the direction.
+
+        Args:
+            model: Reads.
+            adapter: That of the reader.
+            principles: One is drawn for each known comparison.
+            known: Comparisons whose first reply is the better one.
+
+        Raises:
+            UserError: If none is known.
+        """
+        if not known:
+            raise UserError(
+                "feedback.method=probe needs comparisons with a known answer: put some into "
+                "judgements.jsonl or demonstrations.jsonl of data.folder"
+            )
+        self.model, self.adapter = model, adapter
+        shown = [
+            Asked(comparison, rule, swapped=False)
+            for comparison in known
+            for rule in draw(principles, 1, "probe", comparison.prompt.id)
+        ]
+        self.direction = fit_direction(self._differences(self._trees(shown)), SHRINKAGE)
+
+    def ask(self, questions: Sequence[Asked]) -> list[Answer]:
+        """Return the probability of the reply shown first; the order makes no difference to it."""
+        pairs = {(q.comparison, q.principle.id): q._replace(swapped=False) for q in questions}
+        trees = self._trees(list(pairs.values()))
+        found = dict(
+            zip(pairs, sigmoid(self._differences(trees) @ self.direction).tolist(), strict=True)
+        )
+        lengths = dict(zip(pairs, (tree.length for tree in trees), strict=True))
+        answers = []
+        for question in questions:
+            pair = (question.comparison, question.principle.id)
+            p = 1 - found[pair] if question.swapped else found[pair]
+            answers.append(Answer([p], lengths[pair]))
+        return answers
+
+    def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
+        chat = self.model.chat
+        return [
+            Tree(
+                chat.prompt(under_rule(q.comparison.prompt.conversation, q.principle.text)),
+                [chat.response(reply) for reply in q.replies],
+            )
+            for q in questions
+        ]
+
+    def _differences(self, trees: Sequence[Tree]) -> Array:
+        """Return the state of the first reply less that of the second, [N, D]."""
+        with self.model.sampling(self.adapter) as network:
+            states = end_states(network, trees, MAX_TOKENS)
+        return torch.stack([first - second for first, second in states]).double().numpy()
