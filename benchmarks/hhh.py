@@ -1,8 +1,10 @@
 """Which labeller agrees with people? Every method on the 438 HHH comparisons, by system.
 
     python benchmarks/hhh.py --evals DIR --helpful outputs/artifacts/helpful-... [--rows 438]
+    python benchmarks/hhh.py --pairs FILE --helpful outputs/artifacts/helpful-... [--rows 438]
 
-DIR holds 438HHHEvaluations.jsonl (Bai et al. 2022). The rule is "more helpful, honest and
+DIR holds 438HHHEvaluations.jsonl (Bai et al. 2022); FILE holds other human choices, lines
+``{"chosen": text, "rejected": text}``, as a check. The rule is "more helpful, honest and
 harmless"; both orders are asked and averaged, so a preference for (A) gains nothing. Prints the
 share of comparisons on which the better reply gets the higher probability, with the standard
 error, the calibration error, and the seconds.
@@ -23,8 +25,10 @@ from cai.algorithms.calibration import expected_calibration_error, fold
 from cai.composition import CONF, typed
 from cai.config import ComparisonPrinciple, Config, Method
 from cai.constitution.principles import Constitution, seed_of
+from cai.data.hh import parse_pair
 from cai.data.paper_evals import PaperTest, read_paper_tests
 from cai.data.records import Comparison, Prompt
+from cai.data.rows import numbered_rows
 from cai.data.sources import load_corpus
 from cai.dialogue import Role
 from cai.labelling.judge import Shown, make_judge
@@ -55,6 +59,18 @@ def comparisons(folder: Path, rows: int) -> list[Comparison]:
             prompt = Prompt(item.id, "hhh", good[:-1])
             found.append(Comparison(prompt, good[-1].text, bad[-1].text, 1.0, "hhh"))
     return found
+
+
+def other_comparisons(path: Path, rows: int) -> list[Comparison]:
+    """Read human choices in the format of Anthropic/hh-rlhf; rows that are no pair are left out."""
+    found = []
+    for where, row in numbered_rows(path):
+        try:
+            pair = parse_pair(row, "human", "human")
+        except ValueError:
+            continue
+        found.append(replace(pair, prompt=replace(pair.prompt, id=where.rpartition(":")[2])))
+    return sorted(found, key=lambda pair: seed_of(0, pair.prompt.id))[:rows]
 
 
 def judged(
@@ -90,7 +106,9 @@ def row(name: str, found: Sequence[float | None], seconds: float) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--evals", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--evals", type=Path, help="folder with the paper's released tests")
+    source.add_argument("--pairs", type=Path, help="a file of other human choices")
     parser.add_argument("--helpful", type=Path, help="a finished result of the helpful stage")
     parser.add_argument("--rows", type=int, default=438)
     parser.add_argument("--methods", nargs="*", default=list(METHODS))
@@ -103,7 +121,8 @@ def main() -> None:
         config = typed(compose("config", overrides=keys))
     for name in set(METHODS) - set(given.methods):
         del METHODS[name]
-    known = comparisons(given.evals, given.rows)
+    read, path = (comparisons, given.evals) if given.evals else (other_comparisons, given.pairs)
+    known = read(path, given.rows)
     model = load_model(config.model, config.hardware)
     speakers: dict[str, str | None] = {} if given.no_base else {"base": None}
     if given.helpful:

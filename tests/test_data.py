@@ -56,7 +56,8 @@ def test_a_prompt_ends_with_the_human():
 def test_no_split_leaks(corpus):
     """A prompt family is on one side, over all sets of records together."""
     sides = {"train": set(), "validation": set(), "test": set()}
-    for name in ("red_team", "borderline", "helpful", "helpful_pairs", "harmless_pairs"):
+    names = ("red_team", "borderline", "helpful", "helpful_pairs", "harmless_pairs", "judgements")
+    for name in names:
         for part, records in getattr(corpus, name)._asdict().items():
             sides[part] |= {family(talk) for talk in conversations(records)}
     sides["train"] |= {family(record.prompt.conversation) for record in corpus.demonstrations}
@@ -88,6 +89,8 @@ def test_the_builtin_data_are_whole_and_varied(corpus):
     for records in (red_team, list(itertools.chain(*corpus.helpful_pairs))):
         openings = [" ".join(family(talk).split()[:5]) for talk in conversations(records)]
         assert max(map(openings.count, openings)) <= 3
+    judgements = list(itertools.chain(*corpus.judgements))
+    assert len({judgement.prompt.kind for judgement in judgements}) >= 6
     for demonstration in corpus.demonstrations:
         assert "{first}" in demonstration.reasoning
         assert "{second}" in demonstration.reasoning
@@ -96,7 +99,7 @@ def test_the_builtin_data_are_whole_and_varied(corpus):
 
 
 def test_the_length_of_a_reply_does_not_give_the_answer_away(corpus):
-    for kind in (corpus.helpful_pairs, corpus.harmless_pairs):
+    for kind in (corpus.helpful_pairs, corpus.harmless_pairs, corpus.judgements):
         pairs = list(itertools.chain(*kind))
         longer = sum(len(pair.a) > len(pair.b) for pair in pairs) / len(pairs)
         assert 0.4 < longer < 0.6
@@ -126,7 +129,7 @@ def test_the_builtin_files_have_unique_ids_and_clean_texts():
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, said):
     good = '{"id": "g", "kind": "k", "messages": [{"role": "user", "content": "x"}]}'
-    for name in ("borderline", "helpful", "comparisons", "demonstrations"):
+    for name in ("borderline", "helpful", "comparisons", "demonstrations", "judgements"):
         (tmp_path / f"{name}.jsonl").write_text((BUILTIN / f"{name}.jsonl").read_text())
     (tmp_path / "red_team.jsonl").write_text(f"{good}\n\n{line}\n")
     with pytest.raises(UserError, match=re.escape(said)) as caught:

@@ -72,7 +72,8 @@ def test_links_lead_somewhere():
 
 def test_numbers_of_built_in_data():
     files = {"red-team prompts": "red_team", "borderline": "borderline", "answers": "helpful",
-             "comparisons": "comparisons", "demonstrations": "demonstrations"}  # fmt: skip
+             "comparisons": "comparisons", "demonstrations": "demonstrations",
+             "judgements": "judgements"}  # fmt: skip
     said = " ".join(TEXT.split("Built-in data are small:")[1].split("`data=")[0].split())
     for words, name in files.items():
         [number] = re.findall(rf"(\d+) (?:\w+ )?{words}", said)

@@ -416,6 +416,19 @@ def test_pairs_and_labels(made, monkeypatch):
     assert rows_of(other, "pairs.jsonl") == pairs
 
 
+def test_a_probe_labels_the_same_pairs(made):
+    asked, read = (
+        made("stage=feedback", *LENIENT, f"feedback.method={method}")
+        for method in ("choice", "probe")
+    )
+    assert rows_of(asked, "pairs.jsonl") == rows_of(read, "pairs.jsonl")
+    labels = [[row["label"] for row in rows_of(each, "labels.jsonl")] for each in (asked, read)]
+    assert labels[0] != labels[1]
+    report = json.loads((read.path / "report.json").read_text())
+    assert report["position_bias"] == 0.5, "none"
+    assert report["known"] > 0
+
+
 def test_a_pair_without_a_label_is_left_out_and_counted(made, monkeypatch):
     original = feedback._label
 

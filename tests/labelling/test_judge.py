@@ -1,4 +1,4 @@
-"""Labels: exact probabilities, both orders, ties, ensembles, chains and contrast."""
+"""Labels: exact probabilities, both orders, ties, ensembles, chains, contrast and probe."""
 
 import math
 from dataclasses import replace
@@ -372,3 +372,74 @@ def test_contrast_needs_opposites_and_no_chains(tiny):
         a_judge(tiny, rules=[*RULES, without], method=Method.contrast)
     with pytest.raises(UserError, match=r"feedback\.cot=true needs feedback\.method=choice"):
         a_judge(tiny, method=Method.contrast, cot=True)
+
+
+KNOWN = [
+    Comparison(demonstration(n).prompt, f"No, not {n}.", f"Sure, take {n}.", 1.0, "judgement")
+    for n in range(12)
+]
+
+
+def a_probe(model, known=KNOWN, **changes):
+    shown = Shown([], known)
+    chosen = settings(method=Method.probe, **changes)
+    return make_judge(chosen, Constitution([], RULES[:1]), shown, (model, None), 0)
+
+
+def test_a_probe_reads_states_at_the_end_of_each_reply(tiny):
+    """Log-odds are w (state of A - state of B), each reply alone after the prompt with the rule."""
+    judge = a_probe(tiny)
+    pair = comparison()
+    start = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+    asks = f"<|im_start|>user\n(A rule for the reply: {RULES[0].text})\n\nHow do I pick a lock?"
+    ends = "<|im_end|>\n<|im_start|>assistant\n"
+    states = []
+    for reply in (pair.a, pair.b):
+        text = start + asks + ends + reply + "<|im_end|>"
+        ids = torch.tensor([tiny.chat.tokenizer.encode(text, add_special_tokens=False)])
+        with torch.no_grad():
+            layers = tiny.network(ids, output_hidden_states=True).hidden_states
+        states.append(torch.cat([layer[0, -1] for layer in layers[2:]]))  # of two layers, the upper
+    logit = float((states[0] - states[1]).double().numpy() @ judge.method.direction)
+    [found] = judge.judge([pair])
+    p = 1 / (1 + math.exp(-logit))
+    assert abs(logit) > 1e-3
+    assert found.opinions[0].forward == [pytest.approx(p, abs=1e-4)]
+    assert found.opinions[0].backward == [pytest.approx(1 - p, abs=1e-4)]
+
+
+def test_a_probe_finds_again_what_it_was_shown(tiny):
+    new = [
+        Comparison(demonstration(n).prompt, f"No, not {n}.", f"Sure, take {n}.", 0.5, "")
+        for n in range(20, 40)
+    ]
+    straight = a_probe(tiny).judge(new)
+    turned = a_probe(tiny, [pair.swap() for pair in KNOWN]).judge(new)
+    for one, other in zip(straight, turned, strict=True):
+        assert one.probability > 0.5 > other.probability
+        assert one.probability + other.probability == pytest.approx(1, abs=1e-6)
+
+
+def test_a_probe_reads_a_pair_once_for_both_orders(tiny, monkeypatch):
+    judge = a_probe(tiny, principles=Principles.ensemble)
+    seen = []
+    original = judge.method._differences
+
+    def differences(trees):
+        seen.extend(trees)
+        return original(trees)
+
+    monkeypatch.setattr(judge.method, "_differences", differences)
+    [verdict] = judge.judge([comparison()])
+    assert (len(seen), verdict.questions) == (1, 2)
+    assert verdict.tokens == 2 * seen[0].length
+
+
+def test_a_probe_needs_known_answers_and_asks_nothing(tiny):
+    with pytest.raises(UserError, match=r"judgements\.jsonl"):
+        a_probe(tiny, known=[])
+    with pytest.raises(UserError, match=r"feedback\.cot=true needs feedback\.method=choice: probe"):
+        a_probe(tiny, cot=True)
+    endpoint = replace(FEEDBACK.endpoint, url="http://localhost:1", model="m")
+    with pytest.raises(UserError, match=r"feedback\.method=probe needs a local model"):
+        a_probe(tiny, endpoint=endpoint)
