@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from cai.algorithms.calibration import fit_temperature, sigmoid
+from cai.algorithms.calibration import fit_temperature
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
 from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
+from cai.labelling.pointwise import Reading, ask_once
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
@@ -59,12 +58,14 @@ class Contrast:
 
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first."""
+        return ask_once(questions, self._read)
+
+    def _read(self, questions: Sequence[Asked]) -> list[Reading]:
         trees = self._trees(questions)
-        logits = np.array(self._differences(trees))
         return [
-            Answer([p], good.length + bad.length)
-            for p, good, bad in zip(
-                sigmoid(logits / self.temperature).tolist(), trees[::2], trees[1::2], strict=True
+            Reading(logit / self.temperature, good.length + bad.length)
+            for logit, good, bad in zip(
+                self._differences(trees), trees[::2], trees[1::2], strict=True
             )
         ]
 

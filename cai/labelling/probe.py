@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.algorithms.calibration import sigmoid
 from cai.algorithms.probe import Array, fit_direction
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
@@ -14,6 +13,7 @@ from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
+from cai.labelling.pointwise import Reading, ask_once
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.states import end_states
@@ -63,19 +63,13 @@ class Probe:
         self.direction = fit_direction(self._differences(self._trees(shown)), SHRINKAGE)
 
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
-        """Return the probability of the reply shown first; the order makes no difference to it."""
-        pairs = {(q.comparison, q.principle.id): q._replace(swapped=False) for q in questions}
-        trees = self._trees(list(pairs.values()))
-        found = dict(
-            zip(pairs, sigmoid(self._differences(trees) @ self.direction).tolist(), strict=True)
-        )
-        lengths = dict(zip(pairs, (tree.length for tree in trees), strict=True))
-        answers = []
-        for question in questions:
-            pair = (question.comparison, question.principle.id)
-            p = 1 - found[pair] if question.swapped else found[pair]
-            answers.append(Answer([p], lengths[pair]))
-        return answers
+        """Return the probability of the reply shown first."""
+        return ask_once(questions, self._read)
+
+    def _read(self, questions: Sequence[Asked]) -> list[Reading]:
+        trees = self._trees(questions)
+        log_odds = (self._differences(trees) @ self.direction).tolist()
+        return [Reading(x, tree.length) for x, tree in zip(log_odds, trees, strict=True)]
 
     def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
         chat = self.model.chat

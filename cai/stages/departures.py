@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+Settings = Mapping[str, Any]
+"""Flat, with dotted keys."""
 
-def departures(settings: Mapping[str, Any]) -> list[str]:
-    """List what differs from the paper under these settings (flat, with dotted keys)."""
+_CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
+    (
+        lambda s: s.get("sft.start") == "helpful",
+        "SL-CAI starts from the helpful assistant; the paper's from a pre-trained model.",
+    ),
+    (
+        lambda s: bool(s.get("helpful.fine_tune")),
+        "The helpful assistant is tuned by supervised learning on answers and demonstrations, not "
+        "by RLHF.",
+    ),
+    (
+        lambda s: s.get("feedback.model") == "helpful" and not s.get("feedback.cot"),
+        "The feedback model is the helpful assistant; the paper's a pre-trained model.",
+    ),
+    (
+        lambda s: s.get("feedback.method") == "probe",
+        "AI labels are read off hidden states by a direction that is fitted to comparisons with a "
+        "known answer; the paper's model is asked.",
+    ),
+    (
+        lambda s: s.get("feedback.method") == "contrast",
+        "AI labels compare likelihoods under a principle and its opposite; the paper's model is "
+        "asked.",
+    ),
+    (
+        lambda s: bool(s.get("feedback.calibrate")),
+        "AI labels are calibrated by a temperature that is fitted on held-out comparisons.",
+    ),
+    (
+        lambda s: s.get("revise.few_shots") == 0,
+        "Critiques and revisions are asked for without few-shots.",
+    ),
+    (
+        lambda s: s.get("model.temperature", 1.0) != 1.0,
+        "Replies are sampled at temperature {model.temperature}, not 1; PPO's policy is the "
+        "distribution at that temperature.",
+    ),
+    (
+        lambda s: s.get("rl.kl.coefficient", 0.001) != 0.001,
+        "The KL coefficient is {rl.kl.coefficient}, not 0.001.",
+    ),
+]
+"""When a choice departs, and what to say of it; keys in braces stand for their values."""
+
+
+def departures(settings: Settings) -> list[str]:
+    """List what differs from the paper under these settings."""
     whole = ", but for the preference model" if settings.get("pm.full_finetuning") else ""
-    said = [
+    always = [
         f"Adapters (LoRA) on one frozen base are trained instead of whole models{whole}.",
         f"The base is {settings.get('model.name')}, not a 52B pre-trained model.",
         f"Sizes are those of scale: {settings.get('revise.prompts', 0)} red-team prompts are "
@@ -18,28 +65,10 @@ def departures(settings: Mapping[str, Any]) -> list[str]:
         "from crowdworkers.",
         "Absolute learning rates are our own: the paper gives them relative to unpublished ones.",
     ]
-    if settings.get("sft.start") == "helpful":
-        said.append(
-            "SL-CAI starts from the helpful assistant; the paper's from a pre-trained model."
-        )
-    if settings.get("helpful.fine_tune"):
-        said.append(
-            "The helpful assistant is tuned by supervised learning on answers and demonstrations, "
-            "not by RLHF."
-        )
-    if settings.get("feedback.model") == "helpful" and not settings.get("feedback.cot"):
-        said.append("The feedback model is the helpful assistant; the paper's a pre-trained model.")
-    if settings.get("feedback.calibrate"):
-        said.append(
-            "AI labels are calibrated by a temperature that is fitted on held-out comparisons."
-        )
-    if settings.get("revise.few_shots") == 0:
-        said.append("Critiques and revisions are asked for without few-shots.")
-    if settings.get("model.temperature", 1.0) != 1.0:
-        said.append(
-            f"Replies are sampled at temperature {settings.get('model.temperature')}, not 1; PPO's "
-            "policy is the distribution at that temperature."
-        )
-    if settings.get("rl.kl.coefficient", 0.001) != 0.001:
-        said.append(f"The KL coefficient is {settings.get('rl.kl.coefficient')}, not 0.001.")
-    return said
+    return always + [_filled(words, settings) for departs, words in _CHOICES if departs(settings)]
+
+
+def _filled(words: str, settings: Settings) -> str:
+    for key, value in settings.items():
+        words = words.replace("{" + key + "}", str(value))
+    return words
