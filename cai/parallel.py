@@ -64,7 +64,10 @@ def connected() -> Iterator[None]:
     import torch
     from torch import distributed
 
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    backend = "gloo"
+    if local_rank() < torch.cuda.device_count():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(local_rank())
     distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield

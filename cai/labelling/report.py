@@ -22,14 +22,18 @@ KNOWN = 64
 
 
 def label_report(
-    judge: Judge, rows: Sequence[dict[str, Any]], known: Sequence[Comparison]
+    judge: Judge,
+    rows: Sequence[dict[str, Any]],
+    known: Sequence[Comparison],
+    other: Sequence[Comparison] = (),
 ) -> dict[str, Any]:
     """Summarise labels, and test the labeller on comparisons whose answer is known.
 
     Args:
         judge: The labeller.
         rows: Labelled rows.
-        known: Comparisons whose ``probability`` is a human's.
+        known: Comparisons whose ``probability`` is a human's, of the kind that was learnt from.
+        other: Likewise, of other kinds: does the labeller know better from worse there, too?
     """
     probabilities = [row["probability"] for row in rows if row["probability"] is not None]
     report: dict[str, Any] = {
@@ -44,6 +48,7 @@ def label_report(
         "agreement": agreement(rows),
         "cost": {key: sum(row[key] for row in rows) for key in ("questions", "tokens")},
     }
+    report["other"] = _against_truth(judge, other[:KNOWN])
     return {**report, **_against_truth(judge, known[:KNOWN])}
 
 

@@ -125,6 +125,8 @@ def _labels(data: Row) -> str:
         "accuracy on known comparisons": data.get("accuracy"),
         "known comparisons": data.get("known"),
         "calibration error": data.get("ece"),
+        "accuracy on judgements of other kinds": data.get("other", {}).get("accuracy"),
+        "judgements of other kinds": data.get("other", {}).get("known"),
         "probability of the first option (0.5 is no bias)": data.get("position_bias"),
         "entropy, nats": data.get("entropy"),
         "undecided share": data.get("undecided"),

@@ -70,7 +70,8 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
             "set feedback.cot=false"
         )
     write_jsonl(out / "comparisons.jsonl", [comparison.to_row() for comparison in labelled])
-    report = {"empty": len(pairs) - len(comparisons), **label_report(judge, rows, known)}
+    other = corpus.judgements.validation + corpus.judgements.test
+    report = {"empty": len(pairs) - len(comparisons), **label_report(judge, rows, known, other)}
     write_json(out / "report.json", report)
     # Seconds differ from run to run, so they are recorded beside the result and not in it.
     numbers = {key: value for key, value in report.items() if isinstance(value, int | float)}

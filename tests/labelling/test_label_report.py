@@ -95,6 +95,15 @@ def test_the_test_on_known_answers_by_hand():
         (2, 0.85, 1.0),
     ]
     assert found["entropy"] is found["undecided"] is None
+    assert found["other"] == {"known_unreadable": 0}
+
+
+def test_other_kinds_are_counted_apart():
+    known, other = [comparison(f"known {n}") for n in range(3)], [comparison("other")]
+    found = label_report(Told(0.85, 0.85, 0.85), [], known, other)
+    # The first of each is shown with the better reply second, so that 0.85 is wrong there.
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert (found["other"]["accuracy"], found["other"]["known"]) == (0.0, 1)
 
 
 def test_a_labeller_that_says_nothing_of_known_answers():
