@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +24,7 @@ R = TypeVar("R")
 _PATIENCE = timedelta(days=30)
 """Those who wait for a stage that one process does alone wait as long as it takes."""
 
-_state = {"together": False}
+_together: ContextVar[bool] = ContextVar("together", default=False)
 
 
 def launched() -> bool:
@@ -43,7 +44,7 @@ def local_rank() -> int:
 
 def world() -> int:
     """Return how many processes work on the current stage."""
-    if not _state["together"]:
+    if not _together.get():
         return 1
     from torch import distributed
 
@@ -52,7 +53,7 @@ def world() -> int:
 
 def rank() -> int:
     """Return this process's place among those that work on the current stage."""
-    return int(os.environ["RANK"]) if _state["together"] else 0
+    return int(os.environ["RANK"]) if _together.get() else 0
 
 
 @contextmanager
@@ -78,12 +79,11 @@ def connected() -> Iterator[None]:
 @contextmanager
 def together(shared: bool) -> Iterator[None]:
     """Deal out the work of a block; if it is not ``shared``, every process is on its own."""
-    before = _state["together"]
-    _state["together"] = shared and launched()
+    token = _together.set(shared and launched())
     try:
         yield
     finally:
-        _state["together"] = before
+        _together.reset(token)
 
 
 def tell(value: Any) -> Any:
