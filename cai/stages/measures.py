@@ -131,12 +131,13 @@ def token_metrics(
     shaping = Shaping(model.stop_ids, 1, config.evaluate.temperature or 1.0)
     chosen = rows_of(rows, system=system.name)
     trees = reply_trees(model, chosen)
+    entropies: list[float] = []
     with model.use(system.adapter):
-        own, entropy = logprob_grid(model, trees, tokens, shaping)
-    metrics: Metrics = {"entropy": interval(entropy)}
+        own = logprob_grid(model, trees, tokens, shaping, entropies)
+    metrics: Metrics = {"entropy": interval(statistics.fmean(entropies))}
     if reference is not None:
         with model.use(reference.adapter):
-            other, _ = logprob_grid(model, trees, tokens, shaping)
+            other = logprob_grid(model, trees, tokens, shaping)
         gaps = masked_sum(own.values - other.values, own.mask, -1)
         metrics["kl"] = mean_over(gaps.to(torch.float64).tolist(), [r["prompt_id"] for r in chosen])
     return metrics

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 import random
+import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -157,17 +158,18 @@ class PPOModule(ResumableModule):
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         ended = torch.tensor([reply.finished for reply in replies])
         scores = penalise_missing_eos(self.score(trees), ended, settings.missing_eos_penalty)
+        entropies: list[float] = []
         with model.use(roles.policy):
-            policy, entropy = logprob_grid(model, trees, self._plan[0], self._shaping)
+            policy = logprob_grid(model, trees, self._plan[0], self._shaping, entropies)
         with model.use(roles.reference):
-            reference, _ = logprob_grid(model, trees, self._plan[0], self._shaping)
+            reference = logprob_grid(model, trees, self._plan[0], self._shaping)
         with model.use(roles.critic):
             values = value_grid(model, roles.critic_head, trees, self._plan[0])
         sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
         gap = float((sampled.values - policy.values).abs().max())
         return Rollouts(
             trees, ended, scores, policy.values, reference.values, values.values, policy.mask,
-            entropy, gap,
+            statistics.fmean(entropies), gap,
         )  # fmt: skip
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:

@@ -112,22 +112,35 @@ class Grid(NamedTuple):
 
 @torch.no_grad()
 def logprob_grid(
-    model: LanguageModel, trees: Sequence[Tree], max_tokens: int, shaping: Shaping = UNSHAPED
-) -> tuple[Grid, float]:
-    """Return log-probabilities under the active adapter, and the mean entropy per token."""
+    model: LanguageModel,
+    trees: Sequence[Tree],
+    max_tokens: int,
+    shaping: Shaping = UNSHAPED,
+    entropies: list[float] | None = None,
+) -> Grid:
+    """Return log-probabilities under the active adapter.
+
+    Args:
+        model: Its active adapter answers.
+        trees: Prompts with one response each.
+        max_tokens: Padded tokens in one forward pass.
+        shaping: Of the distribution.
+        entropies: Takes the entropy of every token in nats, in any order; None spares the work.
+    """
     parts: list[Tensor] = [torch.empty(0)] * len(trees)
-    entropy = 0.0
     for group in batches_of(trees, max_tokens):
         packed = pack([trees[i] for i in group]).to(model.device)
         hidden = hidden_states(model.network, packed)
-        scores = response_scores(model.network, hidden, packed, shaping=shaping, with_entropy=True)
-        assert scores.entropies is not None
-        entropy += float(scores.entropies.sum())
+        wanted = entropies is not None
+        scores = response_scores(
+            model.network, hidden, packed, shaping=shaping, with_entropy=wanted
+        )
+        if entropies is not None and scores.entropies is not None:
+            entropies += scores.entropies.tolist()
         lengths = [len(trees[i].responses[0]) for i in group]
         for i, part in zip(group, scores.logprobs.cpu().split(lengths), strict=True):
             parts[i] = part
-    grid = to_grid(parts)
-    return grid, entropy / int(grid.mask.sum())
+    return to_grid(parts)
 
 
 @torch.no_grad()
