@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,9 +15,12 @@ from torch import Tensor
 from cai.algorithms.ppo import AdaptiveKL, FixedKL, explained_variance, kl_estimates
 from cai.config import KLConfig, KLControl
 from cai.constitution.principles import seed_of
+from cai.lm.generate import Completion
 from cai.lm.heads import ScalarHead
-from cai.lm.packing import Packed
-from cai.training.rollouts import RewardModel, Rollouts
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Packed, Tree
+from cai.lm.score import Shaping
+from cai.training.rollouts import RewardModel, Rollouts, logprob_grid, to_grid, value_grid
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,45 @@ def draw_prompts(
             random.Random(seed_of(seed, "prompts", kind, epoch)).shuffle(order)
             chosen.append(pool[order[place]])
     return chosen
+
+
+def read_rollouts(
+    model: LanguageModel,
+    roles: Roles,
+    trees: list[Tree],
+    replies: Sequence[Completion],
+    scores: Tensor,
+    how: tuple[int, Shaping],
+) -> Rollouts:
+    """Read replies once with the policy, the reference and the critic.
+
+    Args:
+        model: Holds the adapters.
+        roles: Their names.
+        trees: Prompts with what was sampled.
+        replies: The samples.
+        scores: Of the replies, [B].
+        how: Padded tokens in one forward pass, and what the sampler did to the logits.
+    """
+    entropies: list[float] = []
+    with model.use(roles.policy):
+        policy = logprob_grid(model, trees, *how, entropies)
+    with model.use(roles.reference):
+        reference = logprob_grid(model, trees, *how)
+    with model.use(roles.critic):
+        values = value_grid(model, roles.critic_head, trees, how[0])
+    sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
+    return Rollouts(
+        trees=trees,
+        ended=torch.tensor([reply.finished for reply in replies]),
+        scores=scores,
+        logp=policy.values,
+        ref_logp=reference.values,
+        values=values.values,
+        mask=policy.mask,
+        entropy=statistics.fmean(entropies),
+        sampler_gap=float((sampled.values - policy.values).abs().max()),
+    )
 
 
 def flat(grid: Tensor, packed: Packed, rows: list[int]) -> Tensor:

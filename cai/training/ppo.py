@@ -6,7 +6,6 @@ import copy
 import logging
 import math
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,9 +39,10 @@ from cai.training.iteration import (
     draw_prompts,
     flat,
     kl_controller,
+    read_rollouts,
     summarise,
 )
-from cai.training.rollouts import Rollouts, logprob_grid, merge, to_grid, value_grid
+from cai.training.rollouts import Rollouts, merge
 from cai.training.trainer import Record, ResumableModule, rate
 
 log = logging.getLogger(__name__)
@@ -149,28 +149,18 @@ class PPOModule(ResumableModule):
         return merge(parallel.gather(own))
 
     def _roll_out(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> Rollouts:
-        settings, model, roles = self._settings, self._model, self._roles
+        settings, model = self._settings, self._model
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
-        with model.sampling(roles.policy) as network:
+        with model.sampling(self._roles.policy) as network:
             replies = generate(
                 network, prompts, seeds, sampling, model.stop_ids, batch_size=len(prompts)
             )
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         ended = torch.tensor([reply.finished for reply in replies])
         scores = penalise_missing_eos(self.score(trees), ended, settings.missing_eos_penalty)
-        entropies: list[float] = []
-        with model.use(roles.policy):
-            policy = logprob_grid(model, trees, self._plan[0], self._shaping, entropies)
-        with model.use(roles.reference):
-            reference = logprob_grid(model, trees, self._plan[0], self._shaping)
-        with model.use(roles.critic):
-            values = value_grid(model, roles.critic_head, trees, self._plan[0])
-        sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
-        gap = float((sampled.values - policy.values).abs().max())
-        return Rollouts(
-            trees, ended, scores, policy.values, reference.values, values.values, policy.mask,
-            statistics.fmean(entropies), gap,
-        )  # fmt: skip
+        return read_rollouts(
+            model, self._roles, trees, replies, scores, (self._plan[0], self._shaping)
+        )
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""
