@@ -64,12 +64,12 @@ def comparisons(folder: Path, rows: int) -> list[Comparison]:
 def other_comparisons(path: Path, rows: int) -> list[Comparison]:
     """Read human choices in the format of Anthropic/hh-rlhf; rows that are no pair are left out."""
     found = []
-    for where, row in numbered_rows(path):
+    for number, row in numbered_rows(path):
         try:
             pair = parse_pair(row, "human", "human")
         except ValueError:
             continue
-        found.append(replace(pair, prompt=replace(pair.prompt, id=where.rpartition(":")[2])))
+        found.append(replace(pair, prompt=replace(pair.prompt, id=str(number))))
     return sorted(found, key=lambda pair: seed_of(0, pair.prompt.id))[:rows]
 
 
