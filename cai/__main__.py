@@ -17,6 +17,7 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,6 +36,8 @@ def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
     """Run one job, a single run or an arm of a sweep; return what a search would optimise."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
+        if parallel.launched() and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise UserError("torchrun works on one run at a time: start the arms one by one")
         config = typed(cfg)
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
@@ -57,13 +60,7 @@ def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
 
 @contextmanager
 def _own_folder() -> Iterator[None]:
-    """Keep the log and the scratch files of all processes but the leader out of ``outputs/``.
-
-    Raises:
-        UserError: If several processes are to run a sweep.
-    """
-    if parallel.launched() and any(word in {"-m", "--multirun"} for word in sys.argv):
-        raise UserError("torchrun works on one run at a time: start the arms of a sweep one by one")
+    """Keep the log and the scratch files of all processes but the leader out of ``outputs/``."""
     if parallel.leads():
         yield
         return

@@ -58,9 +58,9 @@ def _short_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: 
     rows, heads, queries, width = query.shape
     groups, keys = key.shape[1:3]
     shape = (rows * groups, heads // groups * queries, keys)
-    every = mask[:, :, None].expand(rows, groups, heads // groups, queries, keys)
+    every = mask[:, 0].to(query.dtype).repeat(1, heads // groups, 1)
     scores = torch.baddbmm(
-        every.reshape(shape).to(query.dtype),
+        every.expand(shape) if len(every) == 1 else every.repeat_interleave(groups, 0),
         query.reshape(shape[0], shape[1], width),
         key.reshape(shape[0], keys, width).transpose(1, 2),
         alpha=scale,
