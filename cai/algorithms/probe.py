@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from cai.algorithms.calibration import Array
 
 _STEPS = 50
 _CLOSE = 1e-10

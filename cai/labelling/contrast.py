@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from cai.algorithms.calibration import fit_temperature
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
-from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
-from cai.labelling.pointwise import Reading, ask_once
+from cai.labelling.pointwise import Reading, ask_once, reply_tree
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
@@ -71,13 +70,11 @@ class Contrast:
 
     def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
         """Put both replies of each question under its rule, then under the opposite."""
-        trees = []
-        for asked in questions:
-            talk = asked.comparison.prompt.conversation
-            replies = [self.model.chat.response(reply) for reply in asked.replies]
-            for rule in (asked.principle.text, asked.principle.inverse or ""):
-                trees.append(Tree(self.model.chat.prompt(under_rule(talk, rule)), replies))
-        return trees
+        return [
+            reply_tree(self.model.chat, asked, rule)
+            for asked in questions
+            for rule in (asked.principle.text, asked.principle.inverse or "")
+        ]
 
     def _differences(self, trees: Sequence[Tree]) -> list[float]:
         """Return the log-odds, before calibration, that the first reply follows the rule better."""

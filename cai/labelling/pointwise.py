@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from cai.algorithms.calibration import sigmoid
+from cai.constitution.prompts import under_rule
 from cai.labelling.judge import Answer, Asked
+from cai.lm.chat import ChatFormat
+from cai.lm.packing import Tree
 
 
 class Reading(NamedTuple):
@@ -14,6 +17,12 @@ class Reading(NamedTuple):
 
     log_odds: float
     tokens: int
+
+
+def reply_tree(chat: ChatFormat, asked: Asked, rule: str) -> Tree:
+    """Encode the conversation under a rule, and both replies to it."""
+    prompt = chat.prompt(under_rule(asked.comparison.prompt.conversation, rule))
+    return Tree(prompt, [chat.response(reply) for reply in asked.replies])
 
 
 def ask_once(

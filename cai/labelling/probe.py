@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from cai.algorithms.probe import Array, fit_direction
+from cai.algorithms.calibration import Array
+from cai.algorithms.probe import fit_direction
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import draw
-from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
-from cai.labelling.pointwise import Reading, ask_once
+from cai.labelling.pointwise import Reading, ask_once, reply_tree
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.states import end_states
@@ -72,14 +72,7 @@ class Probe:
         return [Reading(x, tree.length) for x, tree in zip(log_odds, trees, strict=True)]
 
     def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
-        chat = self.model.chat
-        return [
-            Tree(
-                chat.prompt(under_rule(q.comparison.prompt.conversation, q.principle.text)),
-                [chat.response(reply) for reply in q.replies],
-            )
-            for q in questions
-        ]
+        return [reply_tree(self.model.chat, q, q.principle.text) for q in questions]
 
     def _differences(self, trees: Sequence[Tree]) -> Array:
         """Return the state of the first reply less that of the second, [N, D]."""

@@ -156,11 +156,10 @@ class PPOModule(ResumableModule):
                 network, prompts, seeds, sampling, model.stop_ids, batch_size=len(prompts)
             )
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
-        ended = torch.tensor([reply.finished for reply in replies])
-        scores = penalise_missing_eos(self.score(trees), ended, settings.missing_eos_penalty)
-        return read_rollouts(
-            model, self._roles, trees, replies, scores, (self._plan[0], self._shaping)
-        )
+        how = (self._plan[0], self._shaping)
+        found = read_rollouts(model, self._roles, trees, replies, self.score(trees), how)
+        penalty = settings.missing_eos_penalty
+        return found._replace(scores=penalise_missing_eos(found.scores, found.ended, penalty))
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""
