@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -52,7 +53,7 @@ def builtin(name: str) -> list[dict[str, Any]]:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write what the widest run reads: pairs, choices, ratings and comparisons of the paper's form."""
+    """Write what the widest run reads: pairs, choices, ratings and the paper's comparisons."""
     pairs = builtin("comparisons")[::20]
     rows = [
         {"prompt": r["messages"], "chosen": r["chosen"], "rejected": r["rejected"]} for r in pairs
@@ -64,7 +65,7 @@ def write_inputs(folder: Path) -> None:
         folder / "choices.jsonl",
         [
             {**choice, "a": a, "b": b, "choice": "tie"}
-            for a, b in zip(names, names[1:], strict=False)
+            for a, b in itertools.pairwise(names)
         ],
     )
     rated = [
