@@ -63,10 +63,7 @@ def write_inputs(folder: Path) -> None:
     names = ("helpful", "rl_cai", "sl_cai", "helpful")
     _write(
         folder / "choices.jsonl",
-        [
-            {**choice, "a": a, "b": b, "choice": "tie"}
-            for a, b in itertools.pairwise(names)
-        ],
+        [{**choice, "a": a, "b": b, "choice": "tie"} for a, b in itertools.pairwise(names)],
     )
     rated = [
         {"transcript": f"\n\nHuman: {r['messages'][0]['content']}\n\nAssistant: {r['response']}",
