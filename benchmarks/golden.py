@@ -136,7 +136,7 @@ def checksums(artifact: Path) -> dict[str, str]:
 
 def measure(only: list[str]) -> dict[str, dict[str, dict[str, str]]]:
     """Make all runs; return checksums by run, stage and file."""
-    os.environ["WANDB_MODE"] = "offline"
+    os.environ |= {"WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     found: dict[str, dict[str, dict[str, str]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         inputs, outputs = Path(scratch) / "inputs", Path(scratch) / "outputs"

@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir
 from cai.algorithms.calibration import expected_calibration_error, fold
 from cai.composition import CONF, typed
 from cai.config import ComparisonPrinciple, Config, Method
-from cai.constitution.principles import Constitution, seed_of
+from cai.constitution.principles import Constitution
 from cai.data.hh import parse_pair
 from cai.data.paper_evals import PaperTest, read_paper_tests
 from cai.data.records import Comparison, Prompt
@@ -33,6 +33,7 @@ from cai.data.sources import load_corpus
 from cai.dialogue import Role
 from cai.labelling.judge import Shown, make_judge
 from cai.lm.load import LanguageModel, load_model
+from cai.seeds import seed_of
 
 RULE = ComparisonPrinciple(
     id="hhh",

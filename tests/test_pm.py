@@ -18,7 +18,6 @@ from cai.algorithms.preference import Pair, pairwise_loss
 from cai.artifacts import Artifact, Store, write_json
 from cai.composition import CONF, typed
 from cai.config import MixtureConfig
-from cai.constitution.principles import seed_of
 from cai.data.pairs import SOURCE, read_pairs
 from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
@@ -30,6 +29,7 @@ from cai.lm.heads import ScalarHead, load_head, own_network, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.pipeline import plan
+from cai.seeds import seed_of
 from cai.stages.cards import preference_model_card
 from cai.stages.rl import held_out_mean, load_reward_model
 from cai.tracking import track

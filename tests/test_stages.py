@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from cai.artifacts import Store, read_jsonl
 from cai.composition import CONF, typed
-from cai.constitution.principles import draw, load_constitution
+from cai.constitution.principles import load_constitution
 from cai.constitution.prompts import critique_request, revision_request
 from cai.data.sources import load_corpus
 from cai.data.splits import side
@@ -19,6 +19,7 @@ from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.load import load_model
 from cai.pipeline import execute, plan
+from cai.seeds import draw
 from cai.stages import feedback, revise, sft
 from cai.stages.revise import usable_revisions
 from cai.stages.sampling import sample_replies

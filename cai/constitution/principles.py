@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from cai.config import ComparisonPrinciple, ConstitutionConfig, RevisionPrinciple
 from cai.errors import UserError
-
-Item = TypeVar("Item")
 
 CRITIQUE_FILE = "CritiqueRevisionInstructions.json"
 COMPARISON_FILE = "RLMadisonInstructions.json"
@@ -46,26 +41,6 @@ def load_constitution(config: ConstitutionConfig) -> Constitution:
             )
     n = config.n_principles
     return Constitution(sets.revision[:n], sets.comparison[:n])
-
-
-def seed_of(*parts: object) -> int:
-    """Return a 63-bit seed that depends on every part and on nothing else."""
-    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def draw(items: Sequence[Item], n: int, *key: object, replacement: bool = True) -> list[Item]:
-    """Draw ``n`` items; the same key gives the same ones, in whatever order rows are made.
-
-    Without replacement an item comes back only after all others have been drawn.
-    """
-    source = random.Random(seed_of("draw", *key))
-    if replacement:
-        return [source.choice(items) for _ in range(n)]
-    drawn: list[Item] = []
-    while len(drawn) < n:
-        drawn += source.sample(items, len(items))
-    return drawn[:n]
 
 
 def _published(folder: Path) -> Constitution:

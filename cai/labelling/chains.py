@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 
 from cai.config import Dialect, FeedbackConfig
-from cai.constitution.principles import draw, seed_of
 from cai.constitution.prompts import (
     CHAIN_ANSWERS,
     Question,
@@ -22,6 +21,7 @@ from cai.labelling.judge import Answer, Asked
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
+from cai.seeds import draw, seed_of
 
 
 class ChainOfThought:

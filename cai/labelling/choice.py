@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cai.config import ComparisonPrinciple
-from cai.constitution.principles import draw
 from cai.constitution.prompts import ANSWERS, Question, answered, comparison_question
 from cai.data.records import Demonstration
 from cai.dialogue import Conversation
 from cai.labelling.judge import Answer, Asked
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
+from cai.seeds import draw
 
 Shots = tuple[Sequence[Demonstration], Sequence[ComparisonPrinciple], int]
 """Demonstrations, the principles that theirs are drawn from, and the seed of the draws."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from cai.algorithms.calibration import fit_temperature
 from cai.config import ComparisonPrinciple
-from cai.constitution.principles import draw
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
@@ -14,6 +13,7 @@ from cai.labelling.pointwise import Reading, ask_once, reply_tree
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
+from cai.seeds import draw
 
 _CALIBRATION = 48
 MAX_TOKENS = 4096

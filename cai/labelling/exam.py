@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cai.config import EvaluateConfig
-from cai.constitution.principles import seed_of
 from cai.constitution.prompts import CHAIN_OPENING, Question, answered, chain_answer
 from cai.data.paper_evals import ENDING, Item
 from cai.dialogue import Conversation, human
@@ -16,6 +15,7 @@ from cai.labelling.choice import common_prefix
 from cai.lm.generate import Completion, Sampling, generate
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
+from cai.seeds import seed_of
 
 SHOTS = 5
 """Answered questions shown first, as many as the paper's comparisons have."""

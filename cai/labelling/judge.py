@@ -17,10 +17,11 @@ from cai.config import (
     Method,
     Principles,
 )
-from cai.constitution.principles import Constitution, draw
+from cai.constitution.principles import Constitution
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.lm.load import LanguageModel
+from cai.seeds import draw
 
 TIE = 1e-6
 """A probability this near to one half is a tie: swapped orders cancel up to rounding in fp32."""

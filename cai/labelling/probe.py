@@ -9,7 +9,6 @@ import torch
 from cai.algorithms.calibration import Array
 from cai.algorithms.probe import fit_direction
 from cai.config import ComparisonPrinciple
-from cai.constitution.principles import draw
 from cai.data.records import Comparison
 from cai.errors import UserError
 from cai.labelling.judge import Answer, Asked
@@ -17,6 +16,7 @@ from cai.labelling.pointwise import Reading, ask_once, reply_tree
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.states import end_states
+from cai.seeds import draw
 
 SHRINKAGE = 1.0
 """The answers that it learns from are few and by few hands: their style should not be learnt."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.config import Dialect, EndpointConfig, FeedbackConfig
-from cai.constitution.principles import seed_of
 from cai.constitution.prompts import ANSWER_OPENING, Question, as_request, chain_answer
 from cai.dialogue import Conversation, human, to_text
 from cai.labelling.chains import chain_seed, reasoned_question
@@ -20,6 +19,7 @@ from cai.labelling.choice import Shots, choice_question
 from cai.labelling.endpoint import Endpoint, Refused, Request
 from cai.labelling.judge import Answer, Answerer, Asked
 from cai.labelling.reply import Reply, first_option_probability, read_choice
+from cai.seeds import seed_of
 
 log = logging.getLogger(__name__)
 

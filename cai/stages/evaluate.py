@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config
-from cai.constitution.principles import seed_of
 from cai.data.persona import read_persona
 from cai.data.records import Prompt
 from cai.data.sources import load_corpus
@@ -17,6 +16,7 @@ from cai.dialogue import from_messages
 from cai.labelling.judge import Answerer
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.seeds import seed_of
 from cai.stages.departures import departures
 from cai.stages.harmfulness import Harmfulness, RatedData, train_regressor
 from cai.stages.judges import (

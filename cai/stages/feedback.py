@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cai.artifacts import Artifact, write_json, write_jsonl
 from cai.config import Config, FeedbackConfig, Start
-from cai.constitution.principles import load_constitution, seed_of
+from cai.constitution.principles import load_constitution
 from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import from_messages, to_messages
@@ -17,6 +17,7 @@ from cai.labelling.judge import Judge, Shown, Verdict, make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.seeds import seed_of
 from cai.stages.sampling import sample_replies
 from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker

@@ -16,7 +16,6 @@ from cai.algorithms.calibration import Array, clustered_bootstrap
 from cai.algorithms.regression import rank_correlation, root_mean_square_error
 from cai.artifacts import write_json, write_jsonl
 from cai.config import Config
-from cai.constitution.principles import seed_of
 from cai.data.attempts import Attempt, read_attempts
 from cai.data.records import Prompt
 from cai.data.splits import family, split
@@ -26,6 +25,7 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.seeds import seed_of
 from cai.stages.measures import Metrics, interval, mean_over
 from cai.stages.sampling import sample_replies
 from cai.stages.shards import Row, make_rows

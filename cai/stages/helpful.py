@@ -8,7 +8,7 @@ from pathlib import Path
 from cai.algorithms.evasiveness import classify
 from cai.artifacts import Artifact, write_json, write_jsonl
 from cai.config import Config, HelpfulConfig
-from cai.constitution.principles import Constitution, draw, load_constitution, seed_of
+from cai.constitution.principles import Constitution, load_constitution
 from cai.constitution.prompts import (
     ANSWERS,
     CHAIN_ANSWERS,
@@ -27,6 +27,7 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.seeds import draw, seed_of
 from cai.stages.sampling import sample_replies
 from cai.tracking import Tracker
 from cai.training.sft import SFTModule

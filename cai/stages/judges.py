@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cai.algorithms.elo import RATINGS, fit
 from cai.config import ComparisonPrinciple, Config
-from cai.constitution.principles import draw, load_constitution
+from cai.constitution.principles import load_constitution
 from cai.data.choices import AXES, read_choices
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import from_messages
@@ -19,6 +19,7 @@ from cai.labelling.judge import Answer, Answerer, Asked
 from cai.labelling.remote import remote_choice
 from cai.lm.embedded import cache_folder
 from cai.lm.load import LanguageModel
+from cai.seeds import draw
 from cai.stages.measures import Metrics, anchor_of, elo, match_row, matches_of
 from cai.stages.shards import Row
 from cai.stages.systems import System, rows_of

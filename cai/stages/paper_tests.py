@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 from cai.artifacts import write_json
 from cai.config import Config, PaperMode
-from cai.constitution.principles import seed_of
 from cai.data.paper_evals import Item, PaperTest, read_paper_tests
 from cai.dialogue import Conversation
 from cai.errors import UserError
 from cai.labelling.exam import ChainExam, DirectExam, Examinee, draw_shots
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.seeds import seed_of
 from cai.stages.paper_measures import measure_results
 from cai.stages.shards import Row, make_rows
 from cai.stages.systems import System

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, Labels, PMConfig
-from cai.constitution.principles import seed_of
 from cai.data.pairs import SOURCE, read_pairs
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
@@ -20,6 +19,7 @@ from cai.data.splits import family
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
+from cai.seeds import seed_of
 from cai.stages.cards import preference_model_card
 from cai.stages.pm_metrics import evaluate
 from cai.tracking import Tracker

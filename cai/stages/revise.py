@@ -9,13 +9,14 @@ from typing import Any
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, GuardsConfig, ReviseConfig, RevisionPrinciple
 from cai.constitution.guards import faults, near_duplicates
-from cai.constitution.principles import Constitution, draw, load_constitution, seed_of
+from cai.constitution.principles import Constitution, load_constitution
 from cai.constitution.prompts import critique_request, revision_request
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, from_messages, human, to_messages
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.seeds import draw, seed_of
 from cai.stages.sampling import Reply, sample_replies
 from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker

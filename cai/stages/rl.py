@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cai.artifacts import Artifact, read_jsonl, write_jsonl
 from cai.config import Config, CriticStart, HardwareConfig, Policy
-from cai.constitution.principles import seed_of
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
@@ -20,6 +19,7 @@ from cai.lm.heads import (
     save_model,
 )
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.seeds import seed_of
 from cai.stages.pm import COMPARISONS, adapter_name
 from cai.stages.watch import GoodhartWatch
 from cai.tracking import Tracker

@@ -11,7 +11,6 @@ from pathlib import Path
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, HelpfulSource, Revisions, SFTConfig, Start
 from cai.constitution.guards import ends_a_sentence
-from cai.constitution.principles import seed_of
 from cai.data.records import Example
 from cai.data.sources import load_corpus
 from cai.dialogue import Conversation
@@ -20,6 +19,7 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
+from cai.seeds import seed_of
 from cai.stages.revise import usable_revisions
 from cai.stages.sampling import sample_replies
 from cai.stages.shards import Row, make_rows

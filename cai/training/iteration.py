@@ -14,12 +14,12 @@ from torch import Tensor
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL, explained_variance, kl_estimates
 from cai.config import KLConfig, KLControl
-from cai.constitution.principles import seed_of
 from cai.lm.generate import Completion
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree
 from cai.lm.score import Shaping
+from cai.seeds import seed_of
 from cai.training.rollouts import RewardModel, Rollouts, logprob_grid, to_grid, value_grid
 
 

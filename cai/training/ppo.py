@@ -26,12 +26,12 @@ from cai.algorithms.ppo import (
     value_loss,
 )
 from cai.config import RLConfig
-from cai.constitution.principles import seed_of
 from cai.errors import UserError
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
 from cai.lm.score import Shaping, response_scores
+from cai.seeds import seed_of
 from cai.training.iteration import (
     Roles,
     UpdateStats,

@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, constitution_fault, typed
 from cai.config import ComparisonPrinciple, ConstitutionConfig, RevisionPrinciple
-from cai.constitution.principles import draw, load_constitution, seed_of
+from cai.constitution.principles import load_constitution
 from cai.errors import UserError
+from cai.seeds import draw, seed_of
 
 SIXTEEN = list(range(16))
 
