@@ -1,7 +1,7 @@
 """Fit and validate the classifier of reply styles on labelled data.
 
     python benchmarks/evasiveness.py --data DIR          prints the validation table
-    python benchmarks/evasiveness.py --data DIR --fit    also writes cai/data/evasiveness.json
+    python benchmarks/evasiveness.py --data DIR --fit    also writes cai/evasiveness/weights.json
 
 DIR (default: the environment variable CAI_TEST_DATA) holds ``refusal-labels/``, ``cai-paper/``,
 ``helpful/`` and ``preference/``. The figures that count are those of systems left out: features are
@@ -36,9 +36,9 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from cai.algorithms.boilerplate import comforts_by_rote
-from cai.algorithms.evasiveness import WEIGHTS, Model, Style, classify
-from cai.algorithms.reply_features import extract
+from cai.evasiveness.boilerplate import comforts_by_rote
+from cai.evasiveness.classifier import WEIGHTS, Model, Style, classify
+from cai.evasiveness.features import extract
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -252,7 +252,7 @@ def fit_all(tables: list[Table], without: str | None = None) -> Model:
 
 
 def write_model(model: Model, path: Path) -> None:
-    """Write weights that `cai.algorithms.evasiveness.read_model` reads."""
+    """Write weights that `cai.evasiveness.classifier.read_model` reads."""
     styles = {str(style): weights for style, weights in model.styles.items()}
     text = json.dumps({"refusal": model.refusal, "styles": styles}, indent=1)
     path.write_text(text + "\n", encoding="utf-8")

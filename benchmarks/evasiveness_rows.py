@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.algorithms.evasiveness import Style
+from cai.evasiveness.classifier import Style
 
 STYLES = list(Style)
 STYLE_CODES = {

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.algorithms.evasiveness import classify
 from cai.errors import UserError
+from cai.evasiveness.classifier import classify
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 

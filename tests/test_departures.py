@@ -2,7 +2,7 @@
 
 import pytest
 
-from cai.stages.departures import departures
+from cai.evaluation.departures import departures
 
 FAITHFUL = {
     "revise.few_shots": 5,

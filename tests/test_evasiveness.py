@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cai.algorithms.boilerplate import comforts_by_rote, recurrence
-from cai.algorithms.evasiveness import (
+from cai.classify import classify_file, main, read_reply
+from cai.errors import UserError
+from cai.evasiveness.boilerplate import comforts_by_rote, recurrence
+from cai.evasiveness.classifier import (
     Model,
     Reading,
     Style,
@@ -24,10 +26,8 @@ from cai.algorithms.evasiveness import (
     shipped_model,
     style_probabilities,
 )
-from cai.algorithms.reply_features import extract
-from cai.algorithms.reply_text import clean_reply, last_request, plain, sentences
-from cai.classify import classify_file, main, read_reply
-from cai.errors import UserError
+from cai.evasiveness.features import extract
+from cai.evasiveness.text import clean_reply, last_request, plain, sentences
 
 ROOT = Path(__file__).parents[1]
 LOCK = "How do I pick my neighbour's lock?"

@@ -16,10 +16,7 @@ from cai.data.attempts import Attempt
 from cai.data.records import Prompt
 from cai.dialogue import assistant, human
 from cai.errors import UserError
-from cai.lm.heads import ScalarHead
-from cai.lm.load import load_model
-from cai.lm.packing import Tree
-from cai.stages.harmfulness import (
+from cai.evaluation.harmfulness import (
     PROMPTS,
     Harmfulness,
     RatedData,
@@ -27,7 +24,10 @@ from cai.stages.harmfulness import (
     train_regressor,
     validate,
 )
-from cai.stages.systems import System
+from cai.evaluation.systems import System
+from cai.lm.heads import ScalarHead
+from cai.lm.load import load_model
+from cai.lm.packing import Tree
 from cai.tracking import Tracker
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended

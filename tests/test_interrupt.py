@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cai import interrupt
-from cai.stages.shards import make_rows
+from cai.sampling.shards import make_rows
 
 
 @pytest.fixture

@@ -16,12 +16,18 @@ from cai.data.records import Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import human
 from cai.errors import UserError
+from cai.evaluation.judges import (
+    NON_EVASIVE,
+    endpoint_judge,
+    human_matches,
+    judged_matches,
+    ratings,
+)
+from cai.evaluation.systems import System, held_out_prompts
 from cai.labelling.judge import Answer
 from cai.pipeline import execute, plan
 from cai.report import collect, comparison_table, write_report
 from cai.report.collect import PARTLY
-from cai.stages.judges import NON_EVASIVE, endpoint_judge, human_matches, judged_matches, ratings
-from cai.stages.systems import System, held_out_prompts
 
 TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",
         "hardware.threads=1")  # fmt: skip

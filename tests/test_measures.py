@@ -7,9 +7,9 @@ from tiny import randomise, tiny_config
 
 from cai.composition import CONF, typed
 from cai.dialogue import human, to_messages
+from cai.evaluation.measures import token_metrics
+from cai.evaluation.systems import System
 from cai.lm.load import load_model
-from cai.stages.measures import token_metrics
-from cai.stages.systems import System
 
 TALK = (human("Why?"),)
 

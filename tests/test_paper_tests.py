@@ -11,10 +11,7 @@ from cai.config import EvaluateConfig, PaperMode
 from cai.data.paper_evals import FILES, PaperTest, parse_item, read_paper_tests
 from cai.dialogue import Role, assistant, human
 from cai.errors import UserError
-from cai.labelling.exam import Answer, ChainExam, DirectExam, chain_question, draw_shots
-from cai.lm.heads import ScalarHead, ScalarModel
-from cai.lm.score import option_logprobs
-from cai.stages.paper_measures import (
+from cai.evaluation.paper_measures import (
     Judged,
     above_rate,
     credit,
@@ -23,8 +20,11 @@ from cai.stages.paper_measures import (
     measure_results,
     ranking,
 )
-from cai.stages.paper_tests import PaperTests, choose
-from cai.stages.systems import System
+from cai.evaluation.paper_tests import PaperTests, choose
+from cai.evaluation.systems import System
+from cai.labelling.exam import Answer, ChainExam, DirectExam, chain_question, draw_shots
+from cai.lm.heads import ScalarHead, ScalarModel
+from cai.lm.score import option_logprobs
 from cai.training.rollouts import RewardModel
 
 

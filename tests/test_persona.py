@@ -9,10 +9,10 @@ from tiny import randomise
 from cai.artifacts import read_jsonl
 from cai.data.persona import read_persona
 from cai.errors import UserError
+from cai.evaluation.persona import OPENING, Stances, measure_persona, stances
+from cai.evaluation.systems import System
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
-from cai.stages.persona import OPENING, Stances, measure_persona, stances
-from cai.stages.systems import System
 
 
 def test_consistency_and_sycophancy_by_hand():

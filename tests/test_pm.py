@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from transformers import AutoModelForSequenceClassification
 
 import cai.stages.pm as stage
-import cai.stages.pm_metrics as metrics_module
 import cai.stages.rl as rl_stage
+import cai.training.pm_metrics as metrics_module
 import cai.training.rollouts as rollouts
 from cai.algorithms.preference import Pair, pairwise_loss
 from cai.artifacts import Artifact, Store, write_json
@@ -25,12 +25,12 @@ from cai.data.splits import family
 from cai.dialogue import assistant, human, to_messages
 from cai.errors import UserError
 from cai.estimate import WORK
+from cai.lm.cards import preference_model_card
 from cai.lm.heads import ScalarHead, load_head, own_network, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.pipeline import plan
 from cai.seeds import seed_of
-from cai.stages.cards import preference_model_card
 from cai.stages.rl import held_out_mean, load_reward_model
 from cai.tracking import track
 from cai.training.data import schedule_batches

@@ -19,11 +19,11 @@ from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.load import load_model
 from cai.pipeline import execute, plan
+from cai.sampling.replies import sample_replies
+from cai.sampling.shards import make_rows
 from cai.seeds import draw
 from cai.stages import feedback, revise, sft
 from cai.stages.revise import usable_revisions
-from cai.stages.sampling import sample_replies
-from cai.stages.shards import make_rows
 
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
 LENIENT = ("revise.guards.truncation=false", "revise.guards.markers=false")

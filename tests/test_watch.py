@@ -2,7 +2,7 @@
 
 import pytest
 
-from cai.stages.watch import overoptimised
+from cai.training.watch import overoptimised
 
 
 def rows(scores, twins):

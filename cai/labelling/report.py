@@ -10,7 +10,7 @@ from typing import Any
 from cai.algorithms.calibration import (
     expected_calibration_error,
     fold,
-    reliability,
+    reliability_rows,
 )
 from cai.data.records import Comparison
 from cai.labelling.judge import TIE, Judge, Verdict
@@ -123,14 +123,6 @@ def _against_truth(judge: Judge, known: Sequence[Comparison]) -> dict[str, Any]:
         "ece": expected_calibration_error(*folded),
         "reliability": reliability_rows(list(folded.probabilities), list(folded.labels)),
     }
-
-
-def reliability_rows(predicted: Sequence[float], truth: Sequence[float]) -> list[dict[str, Any]]:
-    """Return the bins of a reliability diagram as JSON types."""
-    return [
-        {"n": part.size, "confidence": part.predicted, "frequency": part.observed}
-        for part in reliability(predicted, truth)
-    ]
 
 
 def _sides(row: dict[str, Any]) -> dict[str, float]:

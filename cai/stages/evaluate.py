@@ -13,20 +13,16 @@ from cai.data.persona import read_persona
 from cai.data.records import Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import from_messages
-from cai.labelling.judge import Answerer
-from cai.lm.load import LanguageModel, load_model
-from cai.lm.packing import Tree
-from cai.seeds import seed_of
-from cai.stages.departures import departures
-from cai.stages.harmfulness import Harmfulness, RatedData, train_regressor
-from cai.stages.judges import (
+from cai.evaluation.departures import departures
+from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
+from cai.evaluation.judges import (
     constitution_matches,
     endpoint_judge,
     human_matches,
     judged_matches,
     ratings,
 )
-from cai.stages.measures import (
+from cai.evaluation.measures import (
     Metrics,
     interval,
     score_metrics,
@@ -36,17 +32,21 @@ from cai.stages.measures import (
     token_metrics,
     twin_matches,
 )
-from cai.stages.paper_tests import PaperTests
-from cai.stages.persona import measure_persona
-from cai.stages.rl import load_reward_model
-from cai.stages.shards import Row
-from cai.stages.systems import (
+from cai.evaluation.paper_tests import PaperTests
+from cai.evaluation.persona import measure_persona
+from cai.evaluation.systems import (
     System,
     held_out_prompts,
     load_systems,
     reply_trees,
     sample_all,
 )
+from cai.labelling.judge import Answerer
+from cai.lm.load import LanguageModel, load_model
+from cai.lm.packing import Tree
+from cai.sampling.shards import Row
+from cai.seeds import seed_of
+from cai.stages.rl import load_reward_model
 from cai.tracking import Tracker
 from cai.training.rollouts import RewardModel
 

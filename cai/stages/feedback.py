@@ -17,9 +17,9 @@ from cai.labelling.judge import Judge, Shown, Verdict, make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.sampling.replies import sample_replies
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
-from cai.stages.sampling import sample_replies
-from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker
 
 SL_CAI = "sft"

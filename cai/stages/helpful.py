@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cai.algorithms.evasiveness import classify
 from cai.artifacts import Artifact, write_json, write_jsonl
 from cai.config import Config, HelpfulConfig
 from cai.constitution.principles import Constitution, load_constitution
@@ -22,13 +21,14 @@ from cai.constitution.prompts import (
 from cai.data.records import Demonstration
 from cai.data.sources import Corpus, load_corpus
 from cai.dialogue import to_messages, to_text
+from cai.evasiveness.classifier import classify
 from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
-from cai.stages.sampling import sample_replies
 from cai.tracking import Tracker
 from cai.training.sft import SFTModule
 from cai.training.trainer import fit, seed_everything

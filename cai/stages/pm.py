@@ -17,12 +17,12 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import family
 from cai.errors import UserError
+from cai.lm.cards import preference_model_card
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
 from cai.seeds import seed_of
-from cai.stages.cards import preference_model_card
-from cai.stages.pm_metrics import evaluate
 from cai.tracking import Tracker
+from cai.training.pm_metrics import evaluate
 from cai.training.preference import LabelledPair, PreferenceModule, pair_tree
 from cai.training.trainer import Record, fit, seed_everything
 

@@ -16,9 +16,9 @@ from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, from_messages, human, to_messages
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.sampling.replies import Reply, sample_replies
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import draw, seed_of
-from cai.stages.sampling import Reply, sample_replies
-from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker
 
 ADAPTER = "helpful"

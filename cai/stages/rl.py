@@ -21,7 +21,6 @@ from cai.lm.heads import (
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.seeds import seed_of
 from cai.stages.pm import COMPARISONS, adapter_name
-from cai.stages.watch import GoodhartWatch
 from cai.tracking import Tracker
 from cai.training.dpo import DPOModule
 from cai.training.iteration import Roles
@@ -29,6 +28,7 @@ from cai.training.ppo import PPOModule
 from cai.training.preference import LabelledPair, pair_tree
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit, seed_everything
+from cai.training.watch import GoodhartWatch
 
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 

@@ -19,10 +19,10 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
+from cai.sampling.replies import sample_replies
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
 from cai.stages.revise import usable_revisions
-from cai.stages.sampling import sample_replies
-from cai.stages.shards import Row, make_rows
 from cai.tracking import Tracker
 from cai.training.sft import SFTModule, mean_loss
 from cai.training.trainer import fit, seed_everything

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cai.algorithms.boilerplate import recurrence
 from cai.algorithms.diversity import distinct_n, self_similarity
-from cai.algorithms.evasiveness import classify
 from cai.artifacts import read_jsonl, write_jsonl
 from cai.config import Config, Guard
 from cai.data.sources import Corpus
 from cai.dialogue import to_messages, to_text
+from cai.evasiveness.boilerplate import recurrence
+from cai.evasiveness.classifier import classify
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.sampling.replies import sample_replies
 from cai.seeds import seed_of
-from cai.stages.sampling import sample_replies
 from cai.tracking import Tracker
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule

@@ -14,15 +14,15 @@ from cai.data.choices import AXES, read_choices
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import from_messages
 from cai.errors import UserError
+from cai.evaluation.measures import Metrics, anchor_of, elo, match_row, matches_of
+from cai.evaluation.systems import System, rows_of
 from cai.labelling.choice import MultipleChoice
 from cai.labelling.judge import Answer, Answerer, Asked
 from cai.labelling.remote import remote_choice
 from cai.lm.embedded import cache_folder
 from cai.lm.load import LanguageModel
+from cai.sampling.shards import Row
 from cai.seeds import draw
-from cai.stages.measures import Metrics, anchor_of, elo, match_row, matches_of
-from cai.stages.shards import Row
-from cai.stages.systems import System, rows_of
 
 log = logging.getLogger(__name__)
 

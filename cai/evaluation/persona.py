@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from cai.artifacts import write_jsonl
 from cai.data.persona import PersonaQuestion
+from cai.evaluation.measures import Metrics, mean_over
+from cai.evaluation.systems import System
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
-from cai.stages.measures import Metrics, mean_over
-from cai.stages.shards import Row
-from cai.stages.systems import System
+from cai.sampling.shards import Row
 
 OPENING = "My answer is:"
 

@@ -11,13 +11,13 @@ from cai.config import Config, PaperMode
 from cai.data.paper_evals import Item, PaperTest, read_paper_tests
 from cai.dialogue import Conversation
 from cai.errors import UserError
+from cai.evaluation.paper_measures import measure_results
+from cai.evaluation.systems import System
 from cai.labelling.exam import ChainExam, DirectExam, Examinee, draw_shots
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
-from cai.stages.paper_measures import measure_results
-from cai.stages.shards import Row, make_rows
-from cai.stages.systems import System
 from cai.training.rollouts import RewardModel
 
 CHAINS = 5

@@ -21,15 +21,15 @@ from cai.data.records import Prompt
 from cai.data.splits import family, split
 from cai.dialogue import to_messages
 from cai.errors import UserError
+from cai.evaluation.measures import Metrics, interval, mean_over
+from cai.evaluation.systems import System, reply_trees, rows_of
 from cai.lm.generate import Sampling
 from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.sampling.replies import sample_replies
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
-from cai.stages.measures import Metrics, interval, mean_over
-from cai.stages.sampling import sample_replies
-from cai.stages.shards import Row, make_rows
-from cai.stages.systems import System, reply_trees, rows_of
 from cai.tracking import Tracker
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended

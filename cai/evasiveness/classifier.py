@@ -1,8 +1,9 @@
 """Styles of reply: does it help, engage, moralise, evade or change the subject?
 
 Rules and a small readable model. `extract` measures named, hand-made features of a reply; two
-logistic models on them, whose weights lie in ``cai/data/evasiveness.json``, say whether the request
-is declined and in which of five styles the reply is written. Nothing here needs a network or a GPU.
+logistic models on them, whose weights lie in ``weights.json`` beside this file, say whether the
+request is declined and in which of five styles the reply is written. Nothing here needs a network
+or a GPU.
 
 The paper's claim is "harmless but not evasive" (Bai et al. 2022, arXiv:2212.08073, section 4.4): a
 reply to a red-team prompt should engage and explain its objections. Evasiveness is the share of
@@ -24,11 +25,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cai.algorithms.boilerplate import comforts_by_rote
-from cai.algorithms.reply_features import extract
-from cai.algorithms.reply_text import clean_reply
+from cai.evasiveness.boilerplate import comforts_by_rote
+from cai.evasiveness.features import extract
+from cai.evasiveness.text import clean_reply
 
-WEIGHTS = Path(__file__).parents[1] / "data" / "evasiveness.json"
+WEIGHTS = Path(__file__).with_name("weights.json")
 
 
 class Style(StrEnum):

@@ -2,13 +2,13 @@
 
 A family is a small grammar ("I" + inability + verb of service), not a list of sentences seen in
 some data set, so that it carries over to systems never seen. All patterns are meant for the text
-that `reply_text.plain` returns: lower case, straight quotes, contractions written out ("can't" is
+that `text.plain` returns: lower case, straight quotes, contractions written out ("can't" is
 "can not").
 """
 
 from __future__ import annotations
 
-from cai.algorithms.vocabulary import (
+from cai.evasiveness.vocabulary import (
     BAD,
     FILLER,
     GOOD,

@@ -13,13 +13,13 @@ from cai.algorithms.calibration import (
     Array,
     clustered_bootstrap,
     expected_calibration_error,
+    reliability_rows,
     sigmoid,
 )
 from cai.config import EvaluateConfig, PaperMode
 from cai.data.paper_evals import Item, PaperTest
-from cai.labelling.report import reliability_rows
-from cai.stages.measures import interval
-from cai.stages.shards import Row
+from cai.evaluation.measures import interval
+from cai.sampling.shards import Row
 
 _NOTHING: Row = {
     "accuracy": None, "chance": None, "commonest": None, "ece": None, "reliability": [],

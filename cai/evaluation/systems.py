@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
-from cai.algorithms.evasiveness import classify
 from cai.artifacts import Artifact
 from cai.config import Config
 from cai.data.records import Prompt
 from cai.data.sources import Corpus
 from cai.dialogue import Conversation, from_messages, to_messages, to_text
+from cai.evasiveness.classifier import classify
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter
 from cai.lm.packing import Tree
+from cai.sampling.replies import Reply, sample_replies
+from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
-from cai.stages.sampling import Reply, sample_replies
-from cai.stages.shards import Row, make_rows
 from cai.training.rollouts import RewardModel
 
 

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cai.algorithms.reply_text import clean_reply, plain, sentences, stems
+from cai.evasiveness.text import clean_reply, plain, sentences, stems
 
 # Stock phrases of comfort. The first three praise the reader's worth: one of them is enough. The
 # others are also said sincerely and singly: it takes three.

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 
-from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
+from cai.algorithms.calibration import expected_calibration_error, fold, reliability_rows, sigmoid
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.data.records import Comparison
-from cai.labelling.report import reliability_rows
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.training.preference import pair_tree, score_responses

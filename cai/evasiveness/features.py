@@ -2,7 +2,7 @@
 
 Each feature is a property a reader would name when asked why a reply declines, moralises, gives a
 reason or changes the subject. There are two groups: *shape* (length, lists, questions, what the
-reply shares with the request) and *acts* (see `reply_acts`), which combine families of wording (see
+reply shares with the request) and *acts* (see `acts`), which combine families of wording (see
 `wording`) into what the reply does.
 """
 
@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
-from cai.algorithms.reply_acts import Features, acts
-from cai.algorithms.reply_text import (
+from cai.evasiveness.acts import Features, acts
+from cai.evasiveness.text import (
     STOCK_WORDS,
     TASK_WORDS,
     clean_reply,
@@ -24,7 +24,7 @@ from cai.algorithms.reply_text import (
     stems,
     words,
 )
-from cai.algorithms.wording import BARE_APOLOGY, BARE_NO, BLAME, FAMILIES
+from cai.evasiveness.wording import BARE_APOLOGY, BARE_NO, BLAME, FAMILIES
 
 _LIST_ITEM = re.compile(r"^\s*(?:[-*\u2022]|\d{1,2}[.)]|step \d)\s", re.MULTILINE)
 _QUOTED = re.compile(r'"[^"\n]{1,300}"')

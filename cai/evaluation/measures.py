@@ -10,17 +10,17 @@ from typing import Any
 
 import torch
 
-from cai.algorithms.boilerplate import recurrence
 from cai.algorithms.calibration import clustered_bootstrap
 from cai.algorithms.diversity import distinct_n, self_bleu, word_counts
 from cai.algorithms.elo import Match, rate
-from cai.algorithms.evasiveness import clustered_rate
 from cai.algorithms.masked import masked_sum
 from cai.config import Config
+from cai.evaluation.systems import System, reply_trees, rows_of
+from cai.evasiveness.boilerplate import recurrence
+from cai.evasiveness.classifier import clustered_rate
 from cai.lm.load import LanguageModel
 from cai.lm.score import Shaping
-from cai.stages.shards import Row
-from cai.stages.systems import System, reply_trees, rows_of
+from cai.sampling.shards import Row
 from cai.training.rollouts import logprob_grid
 
 Metrics = dict[str, dict[str, float | None]]

@@ -1,0 +1,1 @@
+"""What the evaluate stage uses: systems, judges, measures, the paper's tests."""

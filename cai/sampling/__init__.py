@@ -1,0 +1,1 @@
+"""Replies of a model, made in shards that resume."""
