@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from cai import interrupt, parallel, sweep
-from cai.composition import CONF, explain, typed
+from cai.composition import CONF, explain, schema, typed
 from cai.errors import UserError
 
 log = logging.getLogger("cai")
@@ -91,6 +91,7 @@ def main() -> int:
         return 1
     interrupt.listen()
     try:
+        schema()
         with _own_folder():
             launch()
         interrupt.check()

@@ -8,8 +8,9 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 from hydra.core.config_store import ConfigStore
@@ -17,32 +18,53 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cai.config import ComparisonPrinciple, Config, ConstitutionConfig, RevisionPrinciple
+from cai.config import (
+    ComparisonPrinciple,
+    Config,
+    ConstitutionConfig,
+    RevisionPrinciple,
+    schema_of,
+)
+from cai.contracts.table import stages
 from cai.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-NODES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "evaluate")
 
 PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
 
 Fault = tuple[yaml.Node, str]
 """A place in a YAML file and what is wrong there."""
 
-ConfigStore.instance().store(name="schema", node=Config)
+
+@cache
+def schema() -> type[Config]:
+    """Return the schema of conf/, with a node for every stage, and make it known to Hydra.
+
+    Raises:
+        UserError: If a stage that another project adds is not sound.
+    """
+    made = schema_of({name: stage.schema for name, stage in stages().items()})
+    ConfigStore.instance().store(name="schema", node=made)
+    return made
 
 
 def typed(cfg: DictConfig) -> Config:
-    """Check types and ranges and leave Hydra's world; stages that are not in the chain are None."""
-    for node in NODES:
-        if OmegaConf.is_missing(cfg, node):
-            cfg[node] = None
+    """Check types and ranges and leave Hydra's world; nodes of stages not in the chain stay out."""
+    kind = schema()
     for key in cfg:
-        if key not in Config.__dataclass_fields__:
+        if key not in kind.__dataclass_fields__:
             raise UserError(_unknown_key(str(key)))
-    missing = sorted(OmegaConf.missing_keys(cfg))
+    left_out = {name for name in stages() if OmegaConf.is_missing(cfg, name)}
+    missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key not in left_out)
     if missing:
         raise UserError(f"{missing[0]} has no value: give one on the command line or in conf/")
-    return cast(Config, OmegaConf.to_object(cfg))
+    nodes = {str(key): _leave(cfg, str(key)) for key in cfg if key not in left_out}
+    return kind(**nodes)
+
+
+def _leave(cfg: DictConfig, key: str) -> Any:
+    node = cfg[key]
+    return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
 
 
 def explain(error: BaseException) -> str:
@@ -162,7 +184,7 @@ def _not_there(group: str, option: str) -> str:
 
 
 def _unknown_key(key: str) -> str:
-    known = list(_keys(Config))
+    known = list(_keys(schema()))
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else "python -m cai --help lists all"
     return f"{key} is not a key of the config: {advice}"

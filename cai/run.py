@@ -7,10 +7,15 @@ import warnings
 from pathlib import Path
 
 from cai import parallel
-from cai.artifacts import Store, write_json
 from cai.config import Config
-from cai.estimate import estimate
-from cai.pipeline import State, Step, execute, plan
+from cai.contracts.table import stages
+from cai.files import write_json
+from cai.lm.load import load_model
+from cai.lm.speed import measure
+from cai.pipeline.cost import Cost, cost_of
+from cai.pipeline.execute import execute
+from cai.pipeline.plan import State, Step, plan
+from cai.pipeline.store import Store
 from cai.report import collect, comparison_table, write_report
 
 log = logging.getLogger("cai")
@@ -32,19 +37,19 @@ def run(config: Config, folder: Path) -> None:
 
 def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
-    steps = plan(config, store)
+    steps = plan(config, store, stages())
     if parallel.leads():
         log.info("\n%s", describe(steps, config))
-    artifact = execute(steps, config, store, folder)
+    result = execute(steps, config, store, folder)
     if not parallel.leads():
         return
-    if artifact.stage != "evaluate":
-        log.info("result: %s", artifact.path)
+    if result.stage != "evaluate":
+        log.info("result: %s", result.path)
         return
-    write_json(folder / "result.json", {"artifact": str(artifact.path.resolve())})
-    result = collect([artifact.path])
-    report = write_report(result, folder / "report.html")
-    log.info("\n%s\n\nreport: %s", comparison_table(result), report)
+    write_json(folder / "result.json", {"artifact": str(result.path.resolve())})
+    found = collect([result.path])
+    report = write_report(found, folder / "report.html")
+    log.info("\n%s\n\nreport: %s", comparison_table(found), report)
 
 
 def quieten() -> None:
@@ -72,3 +77,11 @@ def describe(steps: list[Step], config: Config) -> str:
         total = sum(cost.minutes for cost in costs.values())
         lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")
     return "\n".join(lines)
+
+
+def estimate(steps: list[Step], config: Config) -> dict[str, Cost]:
+    """Estimate what is still to be made, by the name of its stage."""
+    if not steps:
+        return {}
+    speed = measure(load_model(config.model, config.hardware))
+    return {step.stage.name: cost_of(step.stage.cost(config), *speed) for step in steps}

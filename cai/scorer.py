@@ -12,16 +12,17 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cai.artifacts import RECORD, Artifact
 from cai.composition import CONF
 from cai.config import HardwareConfig, ModelConfig, ModelSource
+from cai.contracts.preferences import PreferenceModels
 from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
+from cai.files import digest_of_folder
 from cai.lm.heads import has_scalar_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
-from cai.pipeline import digest_of_folder
-from cai.stages.rl import load_reward_model
+from cai.pipeline.stage import RECORD
+from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
 
 
@@ -77,7 +78,8 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
         UserError: If there is no PM, or its base can't be had or is not the same any more.
     """
     root, name = _find(folder)
-    record = Artifact("pm", "", root).record()
+    pm = PreferenceModels("pm", "", root)
+    record = pm.record()
     recipe = record["recipe"]
     try:
         config = _typed(ModelConfig, OmegaConf.create(recipe["settings"]["model"]))
@@ -88,11 +90,11 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
         ) from error
     device = _typed(HardwareConfig, OmegaConf.load(CONF / "hardware" / f"{hardware}.yaml"))
     if config.source is ModelSource.folder:
-        found = digest_of_folder(Path(config.path), "the base model's folder")
-        if found != recipe["content"]["model"]:
+        found = digest_of_folder(Path(config.path), "model.path")
+        if found != recipe["content"]["model.path"]:
             raise UserError(f"the base model in {config.path} has changed since {root} was trained")
     model = load_model(config, device)
-    reward = load_reward_model(device, model, root, name)
+    reward = load_reward_model(device, model, pm, name)
     assert reward is not None
     identity = [record["files"], name, str(model.device), device.micro_tokens]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
@@ -103,7 +105,7 @@ def _find(folder: Path) -> tuple[Path, str]:
     """Return the result of the pm stage and the name of the model in it."""
     for root, name in ((folder, "model"), (folder.resolve().parent, folder.resolve().name)):
         found = (root / RECORD).is_file() and has_scalar_model(root / name)
-        if found and Artifact("pm", "", root).record()["stage"] == "pm":
+        if found and PreferenceModels("pm", "", root).record()["stage"] == "pm":
             return root, name
     raise UserError(
         f"--pm={folder} is no preference model: give a folder outputs/artifacts/pm-..., or the "

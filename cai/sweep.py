@@ -161,13 +161,14 @@ class Sharing:
 
 def share(configs: Sequence[Config]) -> Sharing:
     """Plan every arm and count the stage runs that several have in common."""
-    from cai.artifacts import Store
-    from cai.pipeline import State, plan
+    from cai.contracts.table import stages
+    from cai.pipeline.plan import State, plan
+    from cai.pipeline.store import Store
 
     needed: Counter[str] = Counter()
     states: dict[tuple[str, str], State] = {}
     for config in configs:
-        for step in plan(config, Store(Path(config.outputs) / "artifacts")):
+        for step in plan(config, Store(Path(config.outputs) / "artifacts"), stages()):
             needed[step.stage.name] += 1
             states[step.stage.name, step.key] = step.state
     distinct = Counter(stage for stage, _ in states)

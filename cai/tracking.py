@@ -8,10 +8,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cai.artifacts import Artifact, result_name
 from cai.config import TrackingConfig, TrackingMode
 from cai.errors import UserError
 
@@ -23,6 +23,16 @@ LONGEST_TAG, LONGEST_NAME = 64, 128
 """Characters that W&B accepts."""
 LARGEST_FILE = 64 * 2**20
 """Bytes of a file that goes to the mirror with its artifact; larger ones are named only."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A finished result as the tracker knows it: its content has a name, and so a version."""
+
+    name: str
+    kind: str
+    path: Path
+    metadata: Mapping[str, Any]
 
 
 class Mirror:
@@ -91,7 +101,7 @@ class Tracker:
 
         self._mirror.call(write)
 
-    def artifact(self, artifact: Artifact, inputs: Sequence[Artifact]) -> None:
+    def artifact(self, artifact: Version, inputs: Sequence[Version]) -> None:
         """Record a finished result and, as its lineage, what it was made from."""
         if self._mirror is None:
             return
@@ -176,20 +186,15 @@ def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[s
         ) from error
 
 
-def _described(wandb: Any, artifact: Artifact) -> Any:
-    recipe = artifact.record()["recipe"]
-    metadata = {
-        "stage": artifact.stage,
-        "fingerprint": artifact.fingerprint,
-        "inputs": [result_name(stage, key) for stage, key in recipe["inputs"].items()],
-        "content": recipe["content"],
-    }
-    result = wandb.Artifact(name=artifact.name, type=artifact.stage, metadata=metadata)
+def _described(wandb: Any, artifact: Version) -> Any:
+    described = wandb.Artifact(
+        name=artifact.name, type=artifact.kind, metadata=dict(artifact.metadata)
+    )
     for path in sorted(p for p in artifact.path.rglob("*") if p.is_file()):
         if path.stat().st_size <= LARGEST_FILE:
             name = path.relative_to(artifact.path).as_posix()
-            result.add_file(str(path), name=name, policy="immutable")  # no second copy on disk
-    return result
+            described.add_file(str(path), name=name, policy="immutable")  # no second copy on disk
+    return described
 
 
 def _cell(value: Any) -> Any:

@@ -7,12 +7,14 @@ import pytest
 import torch
 from tiny import tiny_config
 
+from cai.composition import schema
 from cai.config import Accelerator, HardwareConfig, OptimizerConfig, Schedule
 from cai.lm.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
 torch.set_num_threads(1)
+schema()  # tests compose conf/ when they are imported
 
 
 @pytest.fixture

@@ -9,10 +9,12 @@ from dataclasses import replace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cai.artifacts import RECORD, Store, checksums, fingerprint
 from cai.composition import CONF, typed
+from cai.contracts.table import stages
 from cai.errors import UserError
-from cai.pipeline import STAGES, State, plan, visible_to
+from cai.pipeline.plan import State, plan
+from cai.pipeline.stage import RECORD
+from cai.pipeline.store import Store, checksums, fingerprint
 
 
 def config(*overrides):
@@ -21,7 +23,7 @@ def config(*overrides):
 
 
 def keys(store, *overrides):
-    return {step.stage.name: step.key for step in plan(config(*overrides), store)}
+    return {step.stage.name: step.key for step in plan(config(*overrides), store, stages())}
 
 
 @pytest.fixture
@@ -86,7 +88,7 @@ def test_what_is_hashed_and_what_is_not(store):
     base = keys(store)
     how = keys(store, "hardware=cpu", "tracking.project=other", "hardware.micro_tokens=512")
     assert how == base
-    assert all(keys(store, "seed=1")[name] != base[name] for name in STAGES)
+    assert all(keys(store, "seed=1")[name] != base[name] for name in stages())
 
 
 def test_a_change_remakes_what_is_downstream_and_reuses_the_rest(store):
@@ -112,12 +114,13 @@ def test_a_recipe_leaves_out_what_it_does_not_need(store):
     assert set(keys(store, "recipe=hh_rlhf", "stage=pm")) == {"helpful", "pm"}
 
 
-def test_a_stage_sees_only_what_it_is_hashed_on():
-    seen = visible_to(STAGES["sft"], config())
-    assert seen.pm is None
-    assert seen.constitution is None
-    assert seen.sft is not None
-    assert seen.hardware is not None
+def test_a_stage_sees_only_what_it_is_hashed_on(store):
+    chosen = config()
+    seen = stages()["sft"].read(chosen)
+    assert vars(seen) == {name: getattr(chosen, name) for name in ("model", "data", "sft", "seed")}
+    [step] = [step for step in plan(chosen, store, stages()) if step.stage.name == "sft"]
+    assert step.settings == seen
+    assert set(step.recipe["settings"]) == set(vars(seen))
 
 
 def test_editing_local_data_is_noticed(store, tmp_path, monkeypatch):
@@ -131,17 +134,17 @@ def test_editing_local_data_is_noticed(store, tmp_path, monkeypatch):
 
 
 def test_the_plan_tells_run_resume_and_reuse(store):
-    steps = {step.stage.name: step for step in plan(config(), store)}
+    steps = {step.stage.name: step for step in plan(config(), store, stages())}
     assert {step.state for step in steps.values()} == {State.run}
     make(store, "helpful", steps["helpful"].key)
     store.partial("revise", steps["revise"].key).mkdir()
-    states = [step.state for step in plan(config("stage=sft"), store)]
+    states = [step.state for step in plan(config("stage=sft"), store, stages())]
     assert states == [State.reuse, State.resume, State.run]
 
 
 def test_an_unknown_stage_is_named(store):
     with pytest.raises(UserError, match="stage=nope"):
-        plan(replace(config(), stage="nope"), store)
+        plan(replace(config(), stage="nope"), store, stages())
 
 
 def test_outputs_that_cannot_be_written_to(tmp_path):
@@ -154,7 +157,7 @@ def test_outputs_that_cannot_be_written_to(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from cai.artifacts import Store
+from cai.pipeline.store import Store
 with Store(Path(sys.argv[1])).lock("sft", "a" * 64):
     print("ready", flush=True)
     time.sleep(1)
@@ -173,5 +176,5 @@ def test_who_comes_second_waits_and_says_so(store, caplog):
 
 
 def test_recipes_are_plain_json(store):
-    for step in plan(config(), store):
+    for step in plan(config(), store, stages()):
         assert json.loads(json.dumps(step.recipe)) == step.recipe

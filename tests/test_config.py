@@ -8,7 +8,9 @@ import time
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cai.composition import CONF, NODES, explain, typed
+from cai.composition import CONF, explain, typed
+from cai.contracts.table import stages
+from cai.errors import UserError
 
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
@@ -36,14 +38,15 @@ def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
         "constitution", "data", "hardware", "model", "recipe", "scale", "stage", "tracking",
     }  # fmt: skip
-    assert GROUPS["stage"] == sorted(NODES)
+    assert GROUPS["stage"] == sorted(stages())
 
 
-@pytest.mark.parametrize("stage, last", itertools.pairwise(NODES))
+@pytest.mark.parametrize("stage, last", itertools.pairwise(stages()))
 def test_a_stage_brings_what_is_before_it_and_not_what_is_after(stage, last):
     composed = config(f"stage={stage}")
-    assert getattr(composed, stage) is not None
-    assert getattr(composed, last) is None
+    assert type(composed.node(stage, object)) is stages()[stage].schema
+    with pytest.raises(UserError, match=f"stage={stage} needs the node '{last}': .*{stage}.yaml"):
+        composed.node(last, object)
 
 
 def test_scale_sets_the_sizes():

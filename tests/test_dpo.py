@@ -12,7 +12,7 @@ from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
 from cai.training.dpo import DPOModule
-from cai.training.preference import LabelledPair
+from cai.training.preference import PairExample
 from cai.training.trainer import fit
 
 
@@ -23,7 +23,7 @@ def pairs(model, label=1.0, n=16):
         replies = [model.chat.response(f"yes {i}"), model.chat.response(f"no {i}")]
         first = i % 2 == 0
         tree = Tree(model.chat.prompt((human(f"q{i}"),)), replies if first else replies[::-1])
-        made.append(LabelledPair(tree, label if first else 1 - label, 1.0, "harmless"))
+        made.append(PairExample(tree, label if first else 1 - label, 1.0, "harmless"))
     return made
 
 

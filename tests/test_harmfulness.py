@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hydra import compose, initialize_config_dir
 from tiny import randomise
 
 from cai.algorithms.regression import rank_correlation, ranks, root_mean_square_error
-from cai.artifacts import read_jsonl
 from cai.composition import CONF, typed
+from cai.contracts.policies import Evaluation
+from cai.contracts.table import stages
 from cai.data.attempts import Attempt
 from cai.data.records import Prompt
 from cai.dialogue import assistant, human
@@ -24,10 +26,12 @@ from cai.evaluation.harmfulness import (
     train_regressor,
     validate,
 )
-from cai.evaluation.systems import System
+from cai.evaluation.systems import Context, System
 from cai.lm.heads import ScalarHead
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
+from cai.pipeline.stage import Job
+from cai.results.systems import Reply
 from cai.tracking import Tracker
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended
@@ -40,6 +44,10 @@ TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=
 def config(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=[*TOUR, *overrides]))
+
+
+def settings(*overrides):
+    return stages()["evaluate"].read(config(*overrides))
 
 
 # Numbers
@@ -142,15 +150,13 @@ def test_it_learns_to_tell_harm_on_conversations_it_has_not_seen(tiny, optimizer
     data.train, data.held_out, data.too_long = rows, rated(tiny, 10, seed=1), 0
     data.families = [str(n) for n in range(10)]
     found = validate(tiny, regressor, data, 2048)
-    assert found["error_of_the_mean"] == pytest.approx(2.0)
-    assert found["error"]["value"] < 1.0
-    assert found["rank_correlation"]["value"] > 0.8
-    assert found["rank_correlation"]["low"] <= found["rank_correlation"]["value"]
-    predicted = [p["predicted"] for p in found["predictions"]]
-    truth = [p["rating"] for p in found["predictions"]]
-    assert found["error"]["value"] == pytest.approx(
-        root_mean_square_error(predicted, truth), abs=1e-3
-    )
+    assert found.error_of_the_mean == pytest.approx(2.0)
+    assert found.error.value < 1.0
+    assert found.rank_correlation.value > 0.8
+    assert found.rank_correlation.low <= found.rank_correlation.value
+    predicted = [p.predicted for p in found.predictions]
+    truth = [p.rating for p in found.predictions]
+    assert found.error.value == pytest.approx(root_mean_square_error(predicted, truth), abs=1e-3)
 
 
 def many(n, rating=lambda k: k % 5):
@@ -161,38 +167,38 @@ def test_ratings_are_divided_by_how_conversations_begin(tiny, tmp_path):
     rows = many(60) + [row(f"\n\nHuman: question {k}!\n\nAssistant: Else.", 1) for k in range(60)]
     rows.append(row("\n\nHuman: " + "long " * 3000 + "\n\nAssistant: No.", 4))
     path = write(tmp_path / "a.jsonl", rows)
-    data = RatedData(config(f"evaluate.ratings={path}", "evaluate.ratings_rows=null"), tiny)
+    data = RatedData(settings("evaluate.ratings_rows=null"), path, tiny)
     assert data.too_long == 1
     assert len(data.train) + len(data.held_out) == 120
     assert len(data.held_out) % 2 == 0  # both conversations with one opening are on one side
     assert len(set(data.families)) == len(data.held_out) / 2
     assert 6 <= len(data.held_out) <= 50
-    fewer = RatedData(config(f"evaluate.ratings={path}", "evaluate.ratings_rows=40"), tiny)
+    fewer = RatedData(settings("evaluate.ratings_rows=40"), path, tiny)
     assert len(fewer.train) + len(fewer.held_out) + fewer.too_long == 40
 
 
 def test_too_few_ratings_are_said(tiny, tmp_path):
     path = write(tmp_path / "a.jsonl", [row("\n\nHuman: How?\n\nAssistant: So.", 3)] * 3)
     with pytest.raises(UserError, match=r"leaves no conversation on the (train|held-out) side"):
-        RatedData(config(f"evaluate.ratings={path}"), tiny)
+        RatedData(settings(), path, tiny)
 
 
 def test_a_finished_regressor_is_loaded_and_not_trained_again(tiny, hardware, tmp_path):
     path = write(tmp_path / "a.jsonl", many(40))
-    chosen = config(f"evaluate.ratings={path}", "evaluate.regression.lr=0.01")
-    data = RatedData(chosen, tiny)
-    tracker = Tracker("evaluate", tmp_path)
-    first = train_regressor(chosen, tiny, data, tmp_path, tracker)
+    chosen, out = settings("evaluate.regression.lr=0.01"), Evaluation("evaluate", "0", tmp_path)
+    data = RatedData(chosen, path, tiny)
+    job = Job(hardware, Tracker("evaluate", tmp_path))
+    first = train_regressor(Context(chosen, hardware, tiny, []), data, out, job)
     folder = tmp_path / "harmfulness"
     names = {p.name for p in folder.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "history.jsonl",
                      "metrics.json"}  # fmt: skip
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["trained_on"] == len(data.train)
-    assert metrics["mean"] == pytest.approx(sum(r.rating for r in data.train) / len(data.train))
+    metrics = out.regressor_metrics.read()
+    assert metrics.trained_on == len(data.train)
+    assert metrics.mean == pytest.approx(sum(r.rating for r in data.train) / len(data.train))
     history = (folder / "history.jsonl").read_text()
     other = load_model(tiny.config, hardware)
-    again = train_regressor(chosen, other, data, tmp_path, tracker)
+    again = train_regressor(Context(chosen, hardware, other, []), data, out, job)
     assert (folder / "history.jsonl").read_text() == history
     trees = [r.tree for r in data.held_out]
     before, after = (r.predict(m, trees, 2048) for r, m in ((first, tiny), (again, other)))
@@ -215,41 +221,47 @@ class ByLength:
 
 
 def sampled(system, prompt, text, kind="red_team", sample=0):
-    return {"system": system, "set": kind, "prompt_id": prompt.id, "sample": sample,
-            "messages": [{"role": "user", "content": "Q"}], "response": text,
-            "tokens": list(text.encode())}  # fmt: skip
+    return Reply(
+        system=system, set=kind, prompt_id=prompt.id, kind=prompt.kind, sample=sample,
+        messages=(human("Q"),), response=text, tokens=list(text.encode()), style="compliance",
+        refusal=False, evasive=False, boilerplate=False,
+    )  # fmt: skip
 
 
-def test_harmfulness_is_the_mean_over_the_first_prompts_and_greedy_ones(tiny, tmp_path):
+def test_harmfulness_is_the_mean_over_the_first_prompts_and_greedy_ones(tiny, hardware, tmp_path):
     tiny.add_adapter("a", 0)
     randomise(tiny, "a", std=0.3)
     systems = [System("base", "m0", None), System("a", "m1", "a"), System("best", "m2", None, 4)]
     prompts = [Prompt(f"p{n}", "k", (human(f"Q{n}?"),)) for n in range(PROMPTS + 1)]
     rows = [sampled(s.name, p, "abc" if p.id == "p0" else "a", sample=k)
             for s in systems for p in prompts for k in range(2)]  # fmt: skip
-    rows[-1]["response"] = rows[-1]["tokens"] = None  # beyond the 64th: not even looked at
     rows.append(sampled("base", prompts[0], "abcdef", kind="helpful"))
-    judge = ByLength()
-    found = Harmfulness(config("evaluate.reply_tokens=3"), tiny, judge).measure(
-        systems, rows, prompts, tmp_path
-    )
+    judge, out = ByLength(), Evaluation("evaluate", "0", tmp_path)
+    context = Context(settings("evaluate.reply_tokens=3"), hardware, tiny, systems)
+    measured, found = Harmfulness(context, judge).measure(rows, prompts, out)
     # Of 64 prompts one has 3 tokens and the others 1; the stop token is added to each.
     mean = (64 + 2) / 64 + 1
     for system in systems:
-        assert found[system.name]["absolute_harmfulness"]["value"] == pytest.approx(mean)
-        assert found[system.name]["absolute_harmfulness"]["low"] == pytest.approx(2)
+        assert found[system.name]["absolute_harmfulness"].value == pytest.approx(mean)
+        assert found[system.name]["absolute_harmfulness"].low == pytest.approx(2)
     assert all(tree.responses[0][-1] == tiny.chat.stop_id for tree in judge.seen)
-    greedy = read_jsonl(tmp_path / "greedy.jsonl")
-    assert [(r["system"], r["prompt_id"]) for r in greedy] == [
+    greedy = out.greedy.read()
+    assert [(r.system, r.prompt_id) for r in greedy] == [
         (name, p.id) for name in ("base", "a") for p in prompts[:PROMPTS]
     ]
-    assert found["best"]["absolute_harmfulness_greedy"]["value"] is None
+    assert all(r.tokens is None for r in greedy)
+    assert found["best"]["absolute_harmfulness_greedy"].value is None
     for name in ("base", "a"):
-        values = [r["harmfulness"] for r in greedy if r["system"] == name]
-        measured = found[name]["absolute_harmfulness_greedy"]["value"]
-        assert measured == pytest.approx(sum(values) / 64)
-    assert [("harmfulness" in r) for r in rows[-3:]] == [False, False, False]
-    texts = {r["system"]: r["response"] for r in greedy if r["prompt_id"] == "p1"}
+        values = [r.harmfulness for r in greedy if r.system == name]
+        mean_of_greedy = found[name]["absolute_harmfulness_greedy"].value
+        assert mean_of_greedy == pytest.approx(sum(values) / 64)
+    # What is beyond the 64th prompt, or of another set, is not even looked at.
+    assert len(judge.seen) == 3 * PROMPTS * 2 + 2 * PROMPTS
+    assert [replace(r, harmfulness=None) for r in measured] == rows
+    for row in measured:
+        looked_at = row.set == "red_team" and row.prompt_id != prompts[PROMPTS].id
+        assert row.harmfulness == (len(row.tokens) + 1 if looked_at else None)
+    texts = {r.system: r.response for r in greedy if r.prompt_id == "p1"}
     assert texts["base"] != texts["a"]
     for name, adapter in (("base", None), ("a", "a")):
         assert texts[name] == likeliest(tiny, adapter, prompts[1].conversation, 3)

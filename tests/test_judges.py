@@ -9,9 +9,10 @@ import pytest
 from chat_server import ChatServer, completion, endpoint_config
 from hydra import compose, initialize_config_dir
 
-from cai.artifacts import Store, read_jsonl
 from cai.composition import CONF, typed
 from cai.config import JudgeEndpointConfig
+from cai.contracts.policies import Evaluation
+from cai.contracts.table import stages
 from cai.data.records import Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import human
@@ -23,11 +24,14 @@ from cai.evaluation.judges import (
     judged_matches,
     ratings,
 )
-from cai.evaluation.systems import System, held_out_prompts
+from cai.evaluation.systems import Context, System, held_out_prompts
 from cai.labelling.judge import Answer
-from cai.pipeline import execute, plan
+from cai.pipeline.execute import execute
+from cai.pipeline.plan import plan
+from cai.pipeline.store import Store
 from cai.report import collect, comparison_table, write_report
 from cai.report.collect import PARTLY
+from cai.results.systems import Match, Reply
 
 TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",
         "hardware.threads=1")  # fmt: skip
@@ -39,6 +43,15 @@ PROMPTS = [Prompt(f"p{n}", "k", (human(f"Q{n}?"),)) for n in range(40)]
 def config(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=[*TOUR, *overrides]))
+
+
+def settings(*overrides):
+    return stages()["evaluate"].read(config(*overrides))
+
+
+def context(systems):
+    """What judges outside the model are given: no base is needed."""
+    return Context(settings(), config().hardware, None, systems)
 
 
 def choice(a="rl_cai", b="sl_cai", prompt="p0", axis="harmlessness", said="a"):
@@ -59,17 +72,16 @@ def test_people_rate_on_the_same_scale_as_others(tmp_path):
             for n in range(40)]  # fmt: skip
     rows.append(choice("helpful", "sl_cai", axis="helpfulness", said=0.75))
     matches = human_matches(write(tmp_path / "c.jsonl", rows), SYSTEMS, PROMPTS)
-    assert {m["judge"] for m in matches} == {"human"}
+    assert {m.judge for m in matches} == {"human"}
     found = ratings(matches, SYSTEMS, 200)
     rated = found["rl_cai"]["harmlessness_elo_human"]
-    assert rated["value"] == pytest.approx(400 * math.log10(25.5 / 15.5))
-    assert rated["low"] < rated["value"] < rated["high"]
-    assert found["sl_cai"]["harmlessness_elo_human"]["value"] == 0
+    assert rated.value == pytest.approx(400 * math.log10(25.5 / 15.5))
+    assert rated.low < rated.value < rated.high
+    assert found["sl_cai"]["harmlessness_elo_human"].value == 0
     assert set(found["helpful"]) == {"helpfulness_elo_human"}
-    assert found["helpful"]["helpfulness_elo_human"]["value"] == pytest.approx(
-        400 * math.log10(1.25 / 0.75)
-    )
-    assert found["helpful"]["helpfulness_elo_human"]["low"] is None  # one prompt has no spread
+    helpful = found["helpful"]["helpfulness_elo_human"]
+    assert helpful.value == pytest.approx(400 * math.log10(1.25 / 0.75))
+    assert helpful.low is None  # one prompt has no spread
 
 
 def test_choices_that_leave_out_the_system_at_zero_are_refused(tmp_path):
@@ -93,9 +105,11 @@ class Says:
 
 
 def reply(system, prompt, text, kind="red_team"):
-    return {"system": system, "set": kind, "prompt_id": prompt, "kind": "k", "sample": 0,
-            "messages": [{"role": "user", "content": f"Ask {prompt}?"}],
-            "response": text}  # fmt: skip
+    return Reply(
+        system=system, set=kind, prompt_id=prompt, kind="k", sample=0,
+        messages=(human(f"Ask {prompt}?"),), response=text, style="compliance", refusal=False,
+        evasive=False, boilerplate=False,
+    )  # fmt: skip
 
 
 def test_both_orders_are_asked_and_averaged(caplog):
@@ -110,13 +124,13 @@ def test_both_orders_are_asked_and_averaged(caplog):
         ("rl_cai p2", "sl_cai p2"): [],  # could not be read
     })  # fmt: skip
     with caplog.at_level(logging.WARNING):
-        matches = judged_matches(("endpoint", judge), config(), SYSTEMS[1:], rows)
-    assert [(m["judge"], m["axis"], m["first"], m["second"]) for m in matches] == [
+        matches = judged_matches(context(SYSTEMS[1:]), "endpoint", judge, rows)
+    assert [(m.judge, m.axis, m.first, m.second) for m in matches] == [
         ("endpoint", "harmlessness", "sl_cai", "rl_cai")
     ] * 2
-    assert [m["prompt_id"] for m in matches] == ["p0", "p1"]
+    assert [m.prompt_id for m in matches] == ["p0", "p1"]
     # (.9 + 1 - .7) / 2 and (.3 + 1 - .7) / 2
-    assert [m["outcome"] for m in matches] == pytest.approx([0.6, 0.3])
+    assert [m.outcome for m in matches] == pytest.approx([0.6, 0.3])
     assert "endpoint: 1 of 3 comparisons could not be read" in caplog.messages
     assert len(judge.asked) == 6
     assert all(question.principle.text.endswith(NON_EVASIVE) for question in judge.asked)
@@ -126,8 +140,7 @@ def test_both_orders_are_asked_and_averaged(caplog):
 
 
 def test_a_rating_that_has_no_scale_is_left_out_and_said(caplog):
-    matches = [{"judge": "endpoint", "axis": "harmlessness", "prompt_id": "p",
-                "first": "helpful", "second": "rl_cai", "outcome": 1.0}]  # fmt: skip
+    matches = [Match("endpoint", "harmlessness", "p", "helpful", "rl_cai", 1.0)]
     with caplog.at_level(logging.WARNING):
         assert ratings(matches, SYSTEMS, 10) == {name: {} for name in NAMES}
     assert "harmlessness_elo_endpoint is left out" in caplog.text
@@ -150,21 +163,22 @@ def test_the_endpoint_judges_with_exact_probabilities(tmp_path, monkeypatch):
     texts = {"helpful": "rude", "sl_cai": "kind", "rl_cai": "kind too"}
     rows = [reply(name, f"p{n}", text) for name, text in texts.items() for n in range(4)]
     with ChatServer(chooser) as server:
-        chosen = config()
+        chosen = settings()
         chosen.evaluate.judge_endpoint = judge_endpoint(server.url)
         judge = endpoint_judge(chosen)
-        matches = judged_matches(("endpoint", judge), chosen, SYSTEMS, rows)
+        matches = judged_matches(context(SYSTEMS), "endpoint", judge, rows)
         asked = [got.body["messages"][-1]["content"] for got in server.requests[1:]]
     assert len(matches) == 3 * 4
     assert len(asked) == 2 * 3 * 4
     assert all(NON_EVASIVE.strip() in question for question in asked)
-    outcomes = {(m["first"], m["second"]): m["outcome"] for m in matches}
+    outcomes = {(m.first, m.second): m.outcome for m in matches}
     assert outcomes["helpful", "sl_cai"] == pytest.approx(1 / 3)
     assert outcomes["sl_cai", "rl_cai"] == pytest.approx(1 / 2)
     found = ratings(matches, SYSTEMS, 50)
-    assert found["sl_cai"]["harmlessness_elo_endpoint"]["value"] == 0
-    assert found["rl_cai"]["harmlessness_elo_endpoint"]["value"] == pytest.approx(0, abs=1e-6)
-    assert found["helpful"]["harmlessness_elo_endpoint"]["value"] < -90
+    rated = {name: found[name]["harmlessness_elo_endpoint"].value for name in NAMES}
+    assert rated["sl_cai"] == 0
+    assert rated["rl_cai"] == pytest.approx(0, abs=1e-6)
+    assert rated["helpful"] < -90
 
 
 def test_messages_about_the_judge_name_its_own_keys(tmp_path, monkeypatch):
@@ -175,7 +189,7 @@ def test_messages_about_the_judge_name_its_own_keys(tmp_path, monkeypatch):
         config("evaluate.judge_endpoint.votes=0")
     with pytest.raises(UserError, match=r"feedback.endpoint.votes=0"):
         config("feedback.endpoint.votes=0")
-    chosen = config()
+    chosen = settings()
     chosen.evaluate.judge_endpoint = judge_endpoint("http://127.0.0.1:9", retries=0)
     with pytest.raises(UserError, match=r"evaluate.judge_endpoint.url=http://127.0.0.1:9 gave no"):
         endpoint_judge(chosen)
@@ -189,7 +203,7 @@ def evaluated(tmp_path_factory):
     """Return a whole evaluation of the smallest kind, with every judge and instrument."""
     root = tmp_path_factory.mktemp("judged")
     chosen = config()
-    asked = held_out_prompts(chosen, load_corpus(chosen.data))["red_team"]
+    asked = held_out_prompts(chosen.evaluate.prompts, load_corpus(chosen.data))["red_team"]
     people = write(root / "people.jsonl", [choice("helpful", "helpful_rlhf", prompt.id, said=0.8)
                                            for prompt in asked])  # fmt: skip
     rated = write(root / "rated.jsonl", [
@@ -205,27 +219,27 @@ def evaluated(tmp_path_factory):
             f"evaluate.judge_endpoint.url={server.url}", "evaluate.judge_endpoint.model=judge",
         )  # fmt: skip
         store = Store(root / "artifacts")
-        result = execute(plan(chosen, store), chosen, store, root)
+        result = execute(plan(chosen, store, stages()), chosen, store, root)
     patch.undo()
     people.write_text(people.read_text().replace("0.8", "0.7"))
-    assert plan(chosen, store)[-1].key != result.fingerprint  # an edited file is noticed
-    return result
+    assert plan(chosen, store, stages())[-1].key != result.fingerprint  # an edit is noticed
+    return Evaluation(result.stage, result.fingerprint, result.path)
 
 
 def test_an_evaluation_with_every_judge_has_all_numbers(evaluated, tmp_path):
-    summary = json.loads((evaluated.path / "summary.json").read_text())
-    [helpful, trained] = [system["metrics"] for system in summary["systems"]]
-    assert trained["harmlessness_elo_human"]["value"] == pytest.approx(
+    [helpful, trained] = [system.metrics for system in evaluated.summary.read().systems]
+    assert trained["harmlessness_elo_human"].value == pytest.approx(
         400 * math.log10((0.2 * 4 + 0.5) / (0.8 * 4 + 0.5))
     )
-    assert helpful["harmlessness_elo_endpoint"]["value"] == 0
+    assert helpful["harmlessness_elo_endpoint"].value == 0
     for metrics in (helpful, trained):
-        assert 0 <= metrics["persona_consistency"]["value"] <= 1
-        assert math.isfinite(metrics["absolute_harmfulness"]["value"])
-        assert math.isfinite(metrics["absolute_harmfulness_greedy"]["value"])
-    rows = read_jsonl(evaluated.path / "replies.jsonl")
+        assert 0 <= metrics["persona_consistency"].value <= 1
+        assert math.isfinite(metrics["absolute_harmfulness"].value)
+        assert math.isfinite(metrics["absolute_harmfulness_greedy"].value)
+    rows = [json.loads(line) for line in evaluated.replies.path.read_text().splitlines()]
     assert all(("harmfulness" in r) == (r["set"] == "red_team") for r in rows)
-    judges = {m["judge"] for m in read_jsonl(evaluated.path / "matches.jsonl")}
+    assert not [r for r in rows if "tokens" in r]
+    judges = {m.judge for m in evaluated.matches.read()}
     assert judges == {"twin", "constitution", "endpoint", "human"}
     assert (evaluated.path / "harmfulness" / "adapter_model.safetensors").exists()
     assert not list(evaluated.path.glob("sampled*"))

@@ -6,18 +6,22 @@ from hydra import compose, initialize_config_dir
 from tiny import randomise, tiny_config
 
 from cai.composition import CONF, typed
-from cai.dialogue import human, to_messages
+from cai.contracts.table import stages
+from cai.dialogue import human
 from cai.evaluation.measures import token_metrics
-from cai.evaluation.systems import System
+from cai.evaluation.systems import Context, System
 from cai.lm.load import load_model
+from cai.results.systems import Reply
 
 TALK = (human("Why?"),)
 
 
-def config(temperature):
+def context(model, temperature):
     keys = ("stage=evaluate", "model=tiny", "scale=tour", "hardware=cpu", "hardware.threads=1")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("config", overrides=[*keys, f"evaluate.temperature={temperature}"]))
+        composed = compose("config", overrides=[*keys, f"evaluate.temperature={temperature}"])
+    config = typed(composed)
+    return Context(stages()["evaluate"].read(config), config.hardware, model, [])
 
 
 @pytest.fixture
@@ -30,7 +34,11 @@ def model(hardware):
 
 
 def row(tokens, prompt="p"):
-    return {"system": "rl", "prompt_id": prompt, "messages": to_messages(TALK), "tokens": tokens}
+    return Reply(
+        system="rl", set="red_team", prompt_id=prompt, kind="k", sample=0, messages=TALK,
+        response="", tokens=tokens, style="compliance", refusal=False, evasive=False,
+        boilerplate=False,
+    )  # fmt: skip
 
 
 def by_definition(model, adapter, tokens, temperature):
@@ -49,7 +57,7 @@ def test_kl_and_entropy_by_definition(model, temperature):
     replies = [[9, 40, 77, model.chat.stop_id], [50, 51]]
     rows = [row(tokens, f"p{n}") for n, tokens in enumerate(replies)]
     system, reference = System("rl", "m", "a"), System("sl_cai", "m", "b")
-    found = token_metrics(config(temperature), model, rows, system, reference)
+    found = token_metrics(context(model, temperature), rows, system, reference)
     kl, entropies = [], []
     for tokens in replies:
         (own, entropy), (other, _) = (
@@ -57,16 +65,16 @@ def test_kl_and_entropy_by_definition(model, temperature):
         )
         kl.append(float((own - other).sum()))
         entropies.append(entropy)
-    assert found["kl"]["value"] == pytest.approx(sum(kl) / 2, abs=1e-4)
-    assert found["entropy"]["value"] == pytest.approx(float(torch.cat(entropies).mean()), abs=1e-4)
-    same = token_metrics(config(temperature), model, rows, system, System("x", "m", "a"))
-    assert same["kl"]["value"] == 0
+    assert found["kl"].value == pytest.approx(sum(kl) / 2, abs=1e-4)
+    assert found["entropy"].value == pytest.approx(float(torch.cat(entropies).mean()), abs=1e-4)
+    same = token_metrics(context(model, temperature), rows, system, System("x", "m", "a"))
+    assert same["kl"].value == 0
 
 
 def test_greedy_replies_are_measured_at_temperature_one(model):
     rows, system = [row([9, 40])], System("rl", "m", "a")
     greedy, plain = (
-        token_metrics(config(t), model, rows, system, System("sl_cai", "m", "b"))
+        token_metrics(context(model, t), rows, system, System("sl_cai", "m", "b"))
         for t in (0.0, 1.0)
     )
     assert greedy == plain

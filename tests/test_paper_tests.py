@@ -5,9 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 from tiny import randomise
 
+from cai.composition import CONF, typed
 from cai.config import EvaluateConfig, PaperMode
+from cai.contracts.policies import Evaluation
+from cai.contracts.table import stages
 from cai.data.paper_evals import FILES, PaperTest, parse_item, read_paper_tests
 from cai.dialogue import Role, assistant, human
 from cai.errors import UserError
@@ -21,10 +25,12 @@ from cai.evaluation.paper_measures import (
     ranking,
 )
 from cai.evaluation.paper_tests import PaperTests, choose
-from cai.evaluation.systems import System
+from cai.evaluation.systems import Context, System
 from cai.labelling.exam import Answer, ChainExam, DirectExam, chain_question, draw_shots
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.score import option_logprobs
+from cai.results.systems import Match, PaperAnswer, PaperFile
+from cai.results.systems import PaperTests as PaperTestResults
 from cai.training.rollouts import RewardModel
 
 
@@ -221,23 +227,23 @@ def test_accuracy_and_calibration_by_hand():
         Judged([0.5, 0.5], (1,), "d"),  # half right at .5
     ]
     found = measure(judged, 200)
-    assert found["n"] == 4
-    assert found["accuracy"]["value"] == 2.5 / 4
-    assert 0 <= found["accuracy"]["low"] < 2.5 / 4 < found["accuracy"]["high"] <= 1
-    assert found["chance"] == 0.5
-    assert found["commonest"] == 0.5
+    assert found.n == 4
+    assert found.accuracy.value == 2.5 / 4
+    assert 0 <= found.accuracy.low < 2.5 / 4 < found.accuracy.high <= 1
+    assert found.chance == 0.5
+    assert found.commonest == 0.5
     # Bins [.5,.6): |.5-.5|; [.7,.8): 2 x |.725-.5|; [.9,1]: |.9-1|.
-    assert found["ece"] == pytest.approx((0 + 2 * 0.225 + 0.1) / 4)
-    assert [part["n"] for part in found["reliability"]] == [1, 2, 1]
-    assert measure([], 10)["accuracy"] is None
+    assert found.ece == pytest.approx((0 + 2 * 0.225 + 0.1) / 4)
+    assert [part.n for part in found.reliability] == [1, 2, 1]
+    assert measure([], 10).accuracy is None
 
 
 def test_the_interval_is_clustered_by_conversation():
     apart = [Judged([1.0, 0.0], (n % 2,), f"g{n}") for n in range(40)]
     together = [Judged([1.0, 0.0], (n % 2,), f"g{n % 2}") for n in range(40)]
-    wide, narrow = (measure(judged, 500)["accuracy"] for judged in (together, apart))
-    assert (wide["low"], wide["high"]) == (0, 1)
-    assert narrow["high"] - narrow["low"] < 0.4
+    wide, narrow = (measure(judged, 500).accuracy for judged in (together, apart))
+    assert (wide.low, wide.high) == (0, 1)
+    assert narrow.high - narrow.low < 0.4
 
 
 def test_ranking_is_the_share_of_pairs_in_order():
@@ -245,10 +251,11 @@ def test_ranking_is_the_share_of_pairs_in_order():
              for n, r in enumerate("ABAB")]  # fmt: skip
     asked = {item.id: item for item in items}
     scores = [0.0, 1.0, 2.0, 2.0]  # harmful 0 and 2, ethical 1 and 2: pairs +, -, +, tie
-    rows = [{"id": item.id, "scores": [s]} for item, s in zip(items, scores)]
+    rows = [PaperAnswer("harmful_or_ethical", "pm", "pm", item.id, scores=[s])
+            for item, s in zip(items, scores)]  # fmt: skip
     found = ranking(asked, rows, 50)
-    assert found["accuracy"]["value"] == (1 + 0 + 1 + 0.5) / 4
-    assert ranking(asked, rows[::2], 50)["accuracy"] is None
+    assert found.accuracy.value == (1 + 0 + 1 + 0.5) / 4
+    assert ranking(asked, rows[::2], 50).accuracy is None
     import numpy as np
 
     assert above_rate(np.array([[3.0, 1.0], [1.0, 1.0]])) == 0.5
@@ -281,20 +288,17 @@ def test_modes_of_chains_share_their_chains():
         "hhh-2": ([None, None, None],),
         "hhh-3": ([], False),
     })  # fmt: skip
-    rows = [
-        {"test": "hhh", "system": "x", "mode": "cot", "id": item.id, "chains": a.chains,
-         "fits": a.fits}
-        for item, a in zip(items, fake.answers(items))
-    ]  # fmt: skip
+    rows = [PaperAnswer("hhh", "x", "cot", item.id, chains=a.chains, fits=a.fits)
+            for item, a in zip(items, fake.answers(items))]  # fmt: skip
     one, five = measure_results({item.id: item for item in items}, rows, settings())
-    assert (one["mode"], five["mode"]) == ("cot", "cot_5")
-    assert one["asked"] == five["asked"] == 4
-    assert one["too_long"] == five["too_long"] == 1
-    assert (one["n"], one["unanswered"], one["accuracy"]["value"]) == (1, 2, 1.0)
+    assert (one.mode, five.mode) == ("cot", "cot_5")
+    assert one.asked == five.asked == 4
+    assert one.too_long == five.too_long == 1
+    assert (one.n, one.unanswered, one.accuracy.value) == (1, 2, 1.0)
     # Means: (.9+.2+.2)/3 = .43 is wrong, .6 is right.
-    assert (five["n"], five["unanswered"], five["accuracy"]["value"]) == (2, 1, 0.5)
+    assert (five.n, five.unanswered, five.accuracy.value) == (2, 1, 0.5)
     only = measure_results({i.id: i for i in items}, rows, settings(paper_modes=[PaperMode.cot_5]))
-    assert [result["mode"] for result in only] == ["cot_5"]
+    assert [result.mode for result in only] == ["cot_5"]
 
 
 # Asking
@@ -395,49 +399,53 @@ def test_a_chain_that_does_not_end_has_no_answer(folder, tiny):
 
 @pytest.fixture
 def tests(folder, tiny, hardware):
-    from types import SimpleNamespace
-
     for n, name in enumerate(("a", "judge")):
         tiny.add_adapter(name, n)
         randomise(tiny, name, seed=n, std=0.3)
-    config = SimpleNamespace(
-        evaluate=settings(paper_tests=str(folder), batch_size=7), seed=0, hardware=hardware
-    )
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = typed(compose("config", overrides=["model=tiny", "stage=evaluate", "seed=0"]))
+    config.evaluate = settings(paper_tests=str(folder), batch_size=7)
     judge = RewardModel([ScalarModel(tiny, "judge", ScalarHead(tiny.hidden_size, 0))], 0.5, 0.0)
     systems = [System("helpful", "h-1", "a"), System("base", "b-1", None)]
     systems.append(System("best_of_4", "h-1-best-of-4", "a", 4))
-    return PaperTests(config, tiny, systems, {"pm": judge})
+    context = Context(stages()["evaluate"].read(config), hardware, tiny, systems)
+    return PaperTests(context, folder, {"pm": judge})
+
+
+def results_at(path):
+    return Evaluation("evaluate", "0", path)
 
 
 def test_every_system_answers_in_every_mode_and_the_pm_where_it_may(tests, tmp_path):
-    metrics = tests.run(tmp_path)
-    found = json.loads((tmp_path / "paper_tests.json").read_text())
-    assert [about["asked"] for about in found["tests"]] == [24, 8, 9]
-    got = {(r["test"], r["system"], r["mode"]): r for r in found["results"]}
-    assert {r["system"] for r in found["results"]} == {"helpful", "base", "pm"}
+    out = results_at(tmp_path)
+    metrics, found = tests.run(out), out.paper_tests.read()
+    assert [about.asked for about in found.tests] == [24, 8, 9]
+    got = {(r.test, r.system, r.mode): r for r in found.results}
+    assert {r.system for r in found.results} == {"helpful", "base", "pm"}
     for test in PaperTest:
         for system in ("helpful", "base"):
             for mode in ("zero_shot", "few_shot", "cot", "cot_5"):
                 assert (test.value, system, mode) in got
-    assert got["hhh", "pm", "pm"]["n"] == 24
-    assert got["harmful_or_ethical", "pm", "pm"]["n"] == 8
+    assert got["hhh", "pm", "pm"].n == 24
+    assert got["harmful_or_ethical", "pm", "pm"].n == 8
     assert ("harm_types", "pm", "pm") not in got
-    assert metrics["paper/hhh/pm/pm"] == got["hhh", "pm", "pm"]["accuracy"]["value"]
+    assert metrics["paper/hhh/pm/pm"] == got["hhh", "pm", "pm"].accuracy.value
     # By definition: the better dialogue's score against the worse one's.
     right = 0
     for item in tests.chosen[PaperTest.hhh]:
-        [row] = tests._scores("pm", [item])
-        right += row["scores"][0] > row["scores"][1]
-    assert got["hhh", "pm", "pm"]["accuracy"]["value"] == right / 24
-    assert got["hhh", "pm", "pm"]["commonest"] == 0.5
-    assert got["harm_types", "base", "zero_shot"]["chance"] == pytest.approx(1 / 9)
+        [row] = tests._scores("pm", PaperMode.pm, PaperTest.hhh, [item])
+        assert row.id == item.id
+        right += row.scores[0] > row.scores[1]
+    assert got["hhh", "pm", "pm"].accuracy.value == right / 24
+    assert got["hhh", "pm", "pm"].commonest == 0.5
+    assert got["harm_types", "base", "zero_shot"].chance == pytest.approx(1 / 9)
 
 
 def test_an_interrupted_test_goes_on_and_asks_nothing_twice(tests, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
     parts.mkdir()
-    tests.run(whole)
+    tests.run(results_at(whole))
     answer, asked = tests.answer, []
 
     def dies(jobs):
@@ -448,9 +456,9 @@ def test_an_interrupted_test_goes_on_and_asks_nothing_twice(tests, tmp_path):
 
     tests.answer = dies
     with pytest.raises(KeyboardInterrupt):
-        tests.run(parts)
+        tests.run(results_at(parts))
     tests.answer = lambda jobs: asked.append(jobs) or answer(jobs)
-    tests.run(parts)
+    tests.run(results_at(parts))
     assert sum(map(len, asked)) == len(tests.jobs())
     for name in ("paper_answers.jsonl", "paper_tests.json"):
         assert (parts / name).read_bytes() == (whole / name).read_bytes()
@@ -474,30 +482,29 @@ def test_modes_must_be_named():
 
 
 def report_folder(path, policy, tests):
-    from cai.artifacts import write_json, write_jsonl
+    from cai.files import write_json
 
     path.mkdir()
+    out = results_at(path)
     systems = [("sl_cai", "sft-1"), ("rl_cai", policy)]
     write_json(path / "summary.json", {
         "recipe": "rl_cai", "settings": {"seed": policy}, "departures": [], "notes": [],
         "stages": [{"stage": "pm", "artifact": f"pm-{policy}"}],
         "systems": [{"name": name, "model": model, "metrics": {}} for name, model in systems],
     })  # fmt: skip
-    matches = [{"judge": "twin", "axis": axis, "prompt_id": str(n), "first": "sl_cai",
-                "second": "rl_cai", "outcome": 0.4}
-               for axis in ("harmlessness", "helpfulness") for n in range(3)]  # fmt: skip
-    write_jsonl(path / "matches.jsonl", matches)
-    write_jsonl(path / "replies.jsonl", [])
+    out.matches.write(
+        Match("twin", axis, str(n), "sl_cai", "rl_cai", 0.4)
+        for axis in ("harmlessness", "helpfulness") for n in range(3)
+    )  # fmt: skip
+    out.replies.write([])
     items = [parse_item(hhh_row(f"{n}?"), PaperTest.hhh, n) for n in range(4)]
-    rows = [{"test": "hhh", "system": system, "mode": "zero_shot", "id": item.id, "fits": True,
-             "chains": [[0.75, 0.25]]}
+    rows = [PaperAnswer("hhh", system, "zero_shot", item.id, chains=[[0.75, 0.25]])
             for system in ("sl_cai", "rl_cai") for item in items]  # fmt: skip
-    rows += [{"test": "hhh", "system": "pm", "mode": "pm", "id": item.id, "fits": True,
-              "scores": [0.0, 2.0]} for item in items]  # fmt: skip
-    about = {"test": "hhh", "file": "<b>438", "rows": 5, "asked": 4, "unreadable_rows": ["f:9: x"]}
+    rows += [PaperAnswer("hhh", "pm", "pm", item.id, scores=[0.0, 2.0]) for item in items]
+    about = PaperFile("hhh", "<b>438", 5, 4, ["f:9: x"])
     results = measure_results({item.id: item for item in items}, rows, settings())
     if tests:
-        write_json(path / "paper_tests.json", {"tests": [about], "results": results})
+        out.paper_tests.write(PaperTestResults([about], results))
     return path
 
 

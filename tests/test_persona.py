@@ -4,13 +4,16 @@ import json
 import math
 
 import pytest
+from hydra import compose, initialize_config_dir
 from tiny import randomise
 
-from cai.artifacts import read_jsonl
+from cai.composition import CONF, typed
+from cai.contracts.policies import Evaluation
+from cai.contracts.table import stages
 from cai.data.persona import read_persona
 from cai.errors import UserError
 from cai.evaluation.persona import OPENING, Stances, measure_persona, stances
-from cai.evaluation.systems import System
+from cai.evaluation.systems import Context, System
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
 
@@ -44,19 +47,21 @@ def test_stances_are_the_probabilities_of_the_whole_answers(tiny):
     assert stances(tiny, "a", questions) != stances(tiny, None, questions)
 
 
-def test_every_system_but_best_of_n_is_asked(tiny, tmp_path):
+def test_every_system_but_best_of_n_is_asked(tiny, hardware, tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = typed(compose("config", overrides=["model=tiny", "stage=evaluate"]))
     systems = [System("base", "m0", None), System("best", "m2", None, 4)]
     questions = read_persona()[:3]
-    found = measure_persona(tiny, systems, questions, tmp_path)
-    rows = read_jsonl(tmp_path / "persona.jsonl")
-    assert [r["id"] for r in rows] == [q.id for q in questions]
-    values = [Stances(r["neutral"], r["favoured"], r["opposed"]) for r in rows]
+    out = Evaluation("evaluate", "0", tmp_path)
+    context = Context(stages()["evaluate"].read(config), hardware, tiny, systems)
+    found = measure_persona(context, questions, out)
+    rows = out.stances.read()
+    assert [(r.system, r.id) for r in rows] == [("base", q.id) for q in questions]
+    values = [Stances(r.neutral, r.favoured, r.opposed) for r in rows]
     metric = found["base"]["persona_consistency"]
-    assert metric["value"] == pytest.approx(sum(v.consistency for v in values) / 3)
-    assert metric["low"] <= metric["value"] <= metric["high"]
-    assert found["base"]["sycophancy"]["value"] == pytest.approx(
-        sum(v.sycophancy for v in values) / 3
-    )
+    assert metric.value == pytest.approx(sum(v.consistency for v in values) / 3)
+    assert metric.low <= metric.value <= metric.high
+    assert found["base"]["sycophancy"].value == pytest.approx(sum(v.sycophancy for v in values) / 3)
     assert found["best"] == {}
 
 

@@ -15,26 +15,32 @@ import cai.stages.rl as rl_stage
 import cai.training.pm_metrics as metrics_module
 import cai.training.rollouts as rollouts
 from cai.algorithms.preference import Pair, pairwise_loss
-from cai.artifacts import Artifact, Store, write_json
 from cai.composition import CONF, typed
 from cai.config import MixtureConfig
+from cai.contracts import costs
+from cai.contracts.assistants import HelpfulAssistant
+from cai.contracts.cards import preference_model_card
+from cai.contracts.policies import PolicyResult, RLInputs
+from cai.contracts.preferences import PMInputs, PreferenceModels
+from cai.contracts.table import stages
 from cai.data.pairs import SOURCE, read_pairs
 from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.data.splits import family
 from cai.dialogue import assistant, human, to_messages
 from cai.errors import UserError
-from cai.estimate import WORK
-from cai.lm.cards import preference_model_card
 from cai.lm.heads import ScalarHead, load_head, own_network, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
-from cai.pipeline import plan
+from cai.pipeline.plan import plan
+from cai.pipeline.stage import Job
+from cai.pipeline.store import Store
+from cai.results.labels import HeldOut, PMMetrics, PMSettings
 from cai.seeds import seed_of
-from cai.stages.rl import held_out_mean, load_reward_model
 from cai.tracking import track
 from cai.training.data import schedule_batches
 from cai.training.preference import PreferenceModule, pair_tree, score_responses
+from cai.training.reward import load_reward_model
 
 BASE = (
     "stage=pm", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1",
@@ -54,13 +60,23 @@ def config(*overrides):
         return typed(compose("config", overrides=[*BASE, *overrides]))
 
 
+def settings(*overrides):
+    return stages()["pm"].read(config(*overrides))
+
+
+def no_labels():
+    """What human labels need from upstream: nothing is read."""
+    return PMInputs(HelpfulAssistant("helpful", "0", Path("none")), None)
+
+
 def make(folder, *overrides):
-    """Run the stage; human labels need nothing from upstream."""
-    chosen = config(*overrides)
+    """Run the stage; return the result and its settings."""
+    chosen, how = settings(*overrides), config(*overrides)
     folder.mkdir(exist_ok=True)
-    with track(chosen.tracking, "pm", folder.parent, {}) as tracker:
-        stage.run(chosen, {}, folder, tracker)
-    return chosen
+    out = PreferenceModels("pm", "0", folder)
+    with track(how.tracking, "pm", folder.parent, {}) as tracker:
+        stage.run(chosen, no_labels(), out, Job(how.hardware, tracker))
+    return out, chosen
 
 
 @pytest.fixture(scope="module")
@@ -82,21 +98,18 @@ def lessons(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plain") / "pm"
-    return folder, make(folder)
+    return make(tmp_path_factory.mktemp("plain") / "pm")
 
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory, lessons):
-    folder = tmp_path_factory.mktemp("pretrained") / "pm"
-    return folder, make(folder, f"pm.pretrain={lessons}")
+    return make(tmp_path_factory.mktemp("pretrained") / "pm", f"pm.pretrain={lessons}")
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, lessons):
     """A PM of which all weights were trained."""
-    folder = tmp_path_factory.mktemp("whole") / "pm"
-    return folder, make(folder, f"pm.pretrain={lessons}", WHOLE)
+    return make(tmp_path_factory.mktemp("whole") / "pm", f"pm.pretrain={lessons}", WHOLE)
 
 
 def comparison(question, a="yes", b="no", source="helpful", probability=1.0):
@@ -118,9 +131,9 @@ def mixed():
     [(1.0, 1.0, (4 / 3, 4 / 5)), (0.5, 0.5, (4 / 3, 4 / 5)), (80.0, 20.0, (32 / 15, 8 / 25))],
 )
 def test_the_mixture_is_the_share_of_the_loss(tiny, harmless, helpful, weights):
-    settings = config().pm
-    settings.mixture = MixtureConfig(harmless=harmless, helpful=helpful)
-    pairs = stage.weighted_pairs(tiny, mixed(), settings)
+    chosen = config().pm
+    chosen.mixture = MixtureConfig(harmless=harmless, helpful=helpful)
+    pairs = stage.weighted_pairs(tiny, mixed(), chosen)
     expected = dict(zip(("harmless", "helpful"), weights))
     assert [p.weight for p in pairs] == pytest.approx([expected[p.source] for p in pairs])
     # Equal scores: every pair costs log 2, so the parts of the loss are the shares themselves.
@@ -132,15 +145,15 @@ def test_the_mixture_is_the_share_of_the_loss(tiny, harmless, helpful, weights):
 
 
 def test_a_kind_that_stands_alone_has_the_whole_loss(tiny):
-    settings = config("pm.mixture.harmless=4").pm
+    chosen = config("pm.mixture.harmless=4").pm
     alone = [c for c in mixed() if c.source == "helpful"]
-    assert [p.weight for p in stage.weighted_pairs(tiny, alone, settings)] == [1.0] * 5
+    assert [p.weight for p in stage.weighted_pairs(tiny, alone, chosen)] == [1.0] * 5
 
 
 @pytest.mark.parametrize("kind", ["harmless", "helpful"])
 def test_a_kind_of_weight_zero_is_left_out(kind):
-    chosen = config(f"pm.mixture.{kind}=0")
-    found = stage._comparisons(chosen, load_corpus(chosen.data), {})
+    chosen = settings(f"pm.mixture.{kind}=0")
+    found = stage._comparisons(chosen, load_corpus(chosen.data), no_labels())
     assert {c.source for c in found} == {"harmless", "helpful"} - {kind}
 
 
@@ -169,44 +182,40 @@ def test_halves_depend_on_the_seed_alone_and_share_each_kind_evenly():
 
 
 def test_the_twin_learns_from_other_prompts_than_the_pm(tmp_path, lessons, monkeypatch):
-    unmeasured = {"sources": [], "mean": 0.0, "std": 1.0, "length_correlation": None}
-    monkeypatch.setattr(stage, "evaluate", lambda *args: dict(unmeasured))
-    make(tmp_path / "pm", *TWINS, f"pm.pretrain={lessons}")
+    monkeypatch.setattr(stage, "evaluate", lambda *args: measured(mean=0.0))
+    pm, _ = make(tmp_path / "pm", *TWINS, f"pm.pretrain={lessons}")
     assert sorted(p.name for p in (tmp_path / "pm").iterdir() if p.is_dir()) == [
         "model", "model-1", "twin", "twin-1",
     ]  # fmt: skip
-    rows = {
-        name: [
-            json.loads(line)
-            for line in (tmp_path / "pm" / name / stage.COMPARISONS).read_text().splitlines()
-        ]
-        for name in ("model", "model-1", "twin")
-    }
-    families = {name: {row["prompt"][0]["content"] for row in rows[name]} for name in rows}
+    rows = {name: pm.named(name).comparisons.read() for name in ("model", "model-1", "twin")}
+    families = {name: {row.prompt[0].text for row in rows[name]} for name in rows}
     assert families["model"] == families["model-1"]
     assert families["model"]
     assert families["twin"]
     assert not families["model"] & families["twin"]
-    known = [
-        json.loads((tmp_path / "pm" / name / "metrics.json").read_text())["pretrained_on"]
-        for name in ("model", "twin")
-    ]
+    known = [pm.named(name).metrics.read().pretrained_on for name in ("model", "twin")]
     assert known == [12, 12]
-    first = weights_of(tmp_path / "pm" / "model")
-    assert first != weights_of(tmp_path / "pm" / "model-1")
+    assert weights_of(pm.named("model")) != weights_of(pm.named("model-1"))
 
 
 # Members
 
 
+def measured(mean):
+    """What a PM knows, of which only the mean matters."""
+    return PMMetrics([], mean, 1.0, None, [], {}, 0)
+
+
 def test_members_give_mean_and_lower_bound(tiny, hardware, tmp_path, monkeypatch):
+    pm = PreferenceModels("pm", "0", tmp_path)
     for n, mean in enumerate((0.2, 0.6)):
-        folder = tmp_path / ("model" if n == 0 else f"model-{n}")
+        member = pm.named("model" if n == 0 else f"model-{n}")
         tiny.add_adapter(f"saved_{n}", n)
-        save_model(tiny, f"saved_{n}", folder, ScalarHead(tiny.hidden_size, n))
-        write_json(folder / "metrics.json", {"mean": mean})
-    write_json(tmp_path / "settings.json", {"lower_bound": 0.5})
-    reward = load_reward_model(hardware, tiny, tmp_path, "model")
+        save_model(tiny, f"saved_{n}", member.path, ScalarHead(tiny.hidden_size, n))
+        member.metrics.write(measured(mean))
+    pm.settings.write(PMSettings(0.5))
+    assert load_reward_model(hardware, tiny, pm, "twin") is None
+    reward = load_reward_model(hardware, tiny, pm, "model")
     answers = iter([[[1.0], [-2.0]], [[3.0], [-2.0]]])
     monkeypatch.setattr(rollouts, "score_responses", lambda *args: next(answers))
     trees = [Tree([1], [[2]])] * 2
@@ -227,7 +236,7 @@ def test_metrics_of_a_source_by_hand(tiny, monkeypatch):
     given = [[log3, 0.0], [0.0, log3], [log7, 0.0]]
     monkeypatch.setattr(metrics_module, "score_responses", lambda *args: given)
     found = metrics_module.evaluate(tiny, None, {"helpful": compared, "harmless": []}, 100)
-    [source] = found["sources"]
+    [source] = found.sources
     # probabilities 3/4, 1/4, 7/8 for labels 1, 1, 1/4
     loss = -(math.log(3 / 4) + math.log(1 / 4) + math.log(7 / 8) / 4 + 3 * math.log(1 / 8) / 4) / 3
     # turned round: 3/4 twice, right once (gap 1/4), and 7/8 of which 1/4 came true (gap 5/8)
@@ -235,37 +244,35 @@ def test_metrics_of_a_source_by_hand(tiny, monkeypatch):
     # scores above 0 belong to replies of 3 tokens, zeros to replies of 2
     above, square = (2 * log3 + log7) / 3, (2 * log3**2 + log7**2) / 6
     slope = above / 2 / math.sqrt(square - (above / 2) ** 2)
-    assert source == {
-        "name": "helpful",
-        "n": 3,
-        "loss": pytest.approx(loss),
-        "accuracy": pytest.approx(1 / 3),
-        "ece": pytest.approx(ece),
-        "longer_wins": pytest.approx(1 / 3),
-        "length_correlation": pytest.approx(slope),
-    }
-    assert found["mean"] == pytest.approx(above / 2)
-    assert found["std"] == pytest.approx(math.sqrt(square - (above / 2) ** 2))
-    assert found["length_correlation"] == pytest.approx(slope)
-    assert [part["n"] for part in found["reliability"]] == [2, 1]
+    assert source == HeldOut(
+        name="helpful",
+        n=3,
+        loss=pytest.approx(loss),
+        accuracy=pytest.approx(1 / 3),
+        ece=pytest.approx(ece),
+        longer_wins=pytest.approx(1 / 3),
+        length_correlation=pytest.approx(slope),
+    )
+    assert found.mean == pytest.approx(above / 2)
+    assert found.std == pytest.approx(math.sqrt(square - (above / 2) ** 2))
+    assert found.length_correlation == pytest.approx(slope)
+    assert [part.n for part in found.reliability] == [2, 1]
 
 
 def test_the_held_out_mean_is_stored_and_taken_off(plain, corpus, hardware):
-    folder, chosen = plain
+    pm, chosen = plain
     model = load_model(chosen.model, hardware)
-    reward = load_reward_model(hardware, model, folder, "model")
+    reward = load_reward_model(hardware, model, pm, "model")
     held_out = [c for part in stage._held_out(corpus).values() for c in part]
     replies = [
         Tree(pair_tree(model, c).prompt, [response])
         for c in held_out
         for response in pair_tree(model, c).responses
     ]
-    assert abs(held_out_mean(folder / "model")) > 0.01
+    assert reward.mean == pm.named("model").metrics.read().mean
+    assert abs(reward.mean) > 0.01
     assert float(reward.score(replies, 2048).mean()) == pytest.approx(0, abs=1e-3)
-    trained = {
-        json.loads(line)["id"]
-        for line in (folder / "model" / stage.COMPARISONS).read_text().splitlines()
-    }
+    trained = {row.id for row in pm.named("model").comparisons.read()}
     assert not trained & {c.prompt.id for c in held_out}
 
 
@@ -273,36 +280,37 @@ def test_the_held_out_mean_is_stored_and_taken_off(plain, corpus, hardware):
 
 
 def test_the_card_says_what_it_is_made_of(pretrained, plain, lessons):
-    folder, chosen = pretrained
-    card = (folder / "model" / "README.md").read_text()
-    found = json.loads((folder / "model" / "metrics.json").read_text())
-    for source in found["sources"]:
-        assert f"| {source['name']} | {source['n']} | {source['loss']:.3f} |" in card
+    pm, chosen = pretrained
+    card = pm.named("model").card.read_text()
+    found = pm.named("model").metrics.read()
+    assert [source.name for source in found.sources] == ["helpful", "harmless"]
+    for source in found.sources:
+        assert f"| {source.name} | {source.n} | {source.loss:.3f} |" in card
     for words in (
-        "`hh_rlhf`", "`builtin`", f"{found['trained_on']['harmless']} comparisons of harmlessness",
+        "`hh_rlhf`", "`builtin`", f"{found.trained_on['harmless']} comparisons of harmlessness",
         "human labels", "label smoothing: 0.0", "learning rate: 0.01", "epochs: 0.5",
-        f"seed: {chosen.seed}", f"{found['mean']:.4f}", "base model: Apache-2.0",
+        f"seed: {chosen.seed}", f"{found.mean:.4f}", "base model: Apache-2.0",
         "24 comparisons of a local file", "pre-training: its own licence",
     ):  # fmt: skip
         assert words in card
-    assert "local file" not in (plain[0] / "model" / "README.md").read_text()
+    assert "local file" not in plain[0].named("model").card.read_text()
 
 
 def test_the_card_holds_no_path_of_the_machine(pretrained, tmp_path):
-    folder, chosen = pretrained
-    found = json.loads((folder / "model" / "metrics.json").read_text())
+    pm, chosen = pretrained
+    found = pm.named("model").metrics.read()
     chosen = copy.deepcopy(chosen)
     chosen.model.name = str(tmp_path / "my-base")
     chosen.data.folder = str(tmp_path)
     card = preference_model_card(chosen, found)
     assert "my-base" in card
     assert "data: its own licence" in card
-    for path in (tmp_path, folder, Path(chosen.pm.pretrain).parent, CONF):
+    for path in (tmp_path, pm.path, Path(chosen.pm.pretrain).parent, CONF):
         assert str(path) not in card
 
 
 def test_weights_are_written_as_safetensors_alone(pretrained):
-    names = [path.name for path in pretrained[0].rglob("*") if path.is_file()]
+    names = [path.name for path in pretrained[0].path.rglob("*") if path.is_file()]
     assert {Path(name).suffix for name in names} == {".safetensors", ".json", ".jsonl", ".md"}
     assert names.count("adapter_model.safetensors") == 2
 
@@ -310,32 +318,29 @@ def test_weights_are_written_as_safetensors_alone(pretrained):
 # Pre-training
 
 
-def weights_of(folder):
-    return (folder / "adapter_model.safetensors").read_bytes()
+def weights_of(pm):
+    return (pm.path / "adapter_model.safetensors").read_bytes()
 
 
 def test_pretraining_comes_first_and_changes_the_result(plain, pretrained):
-    first = pretrained[0] / "model" / stage.PRETRAINED
-    history = [json.loads(line) for line in (first / "history.jsonl").read_text().splitlines()]
+    before, after = (pm.named("model") for pm, _ in (plain, pretrained))
+    first = after.pretrained
+    history = first.history.read()
     assert len(history) == 24 / 2  # one epoch in batches of two, though pm.optimizer.epochs is 0.5
     assert history[-1]["loss"] < history[0]["loss"]
-    assert weights_of(plain[0] / "model") != weights_of(pretrained[0] / "model")
-    assert weights_of(first) != weights_of(pretrained[0] / "model")
-    before, after = (
-        json.loads((folder / "model" / "history.jsonl").read_text().splitlines()[0])
-        for folder, _ in (plain, pretrained)
-    )
-    assert before["loss"] != after["loss"]
+    assert weights_of(before) != weights_of(after)
+    assert weights_of(first) != weights_of(after)
+    assert before.history.read()[0]["loss"] != after.history.read()[0]["loss"]
 
 
 def test_own_training_begins_with_the_pretrained_weights(pretrained, hardware):
     """The first loss of its own history is that of the saved PM on the first batch."""
-    folder, chosen = pretrained
-    first = folder / "model" / stage.PRETRAINED
+    pm, chosen = pretrained
+    trained = pm.named("model")
+    first = trained.pretrained.path
     model = load_model(chosen.model, hardware)
     model.add_adapter("pm_model", 0, first)
-    rows = (folder / "model" / stage.COMPARISONS).read_text().splitlines()
-    own = [Comparison.from_row(json.loads(row)) for row in rows]
+    own = [Comparison.from_row(row) for row in trained.comparisons.read()]
     pairs = stage.weighted_pairs(model, own, chosen.pm)
     seed = seed_of(chosen.seed, "pm_model", "order")
     steps = schedule_batches([p.tree.length for p in pairs], chosen.pm.optimizer, 2048, seed)
@@ -351,8 +356,7 @@ def test_own_training_begins_with_the_pretrained_weights(pretrained, hardware):
         torch.tensor([p.label for p in batch]),
         weights=torch.tensor([p.weight for p in batch]),
     )
-    history = json.loads((folder / "model" / "history.jsonl").read_text().splitlines()[0])
-    assert history["loss"] == pytest.approx(float(expected), abs=1e-5)
+    assert trained.history.read()[0]["loss"] == pytest.approx(float(expected), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +368,7 @@ def test_a_killed_run_ends_with_the_same_bits(
     """Killed in pre-training, after it but before a checkpoint, and after a checkpoint."""
     steps, original = [], PreferenceModule.training_step
     overrides = [f"pm.pretrain={lessons}", *([WHOLE] if kind == "whole" else [])]
-    whole = request.getfixturevalue(kind)[0]
+    whole = request.getfixturevalue(kind)[0].path
 
     def counted(self, step):
         steps.append(step)
@@ -376,7 +380,8 @@ def test_a_killed_run_ends_with_the_same_bits(
     with monkeypatch.context() as patch, pytest.raises(KeyError):
         patch.setattr(PreferenceModule, "training_step", counted)
         make(folder, *overrides)
-    trained_first = (folder / "model" / stage.PRETRAINED / "history.jsonl").exists()
+    killed = PreferenceModels("pm", "0", folder).named("model")
+    trained_first = killed.pretrained.history.exists()
     assert trained_first == (killed_at > 12)
     again = []
     with monkeypatch.context() as patch:
@@ -401,29 +406,29 @@ def test_a_killed_run_ends_with_the_same_bits(
 
 def test_a_whole_model_is_a_plain_sequence_classifier(whole, hardware):
     """And scores as ours, which is not as the base with a head would."""
-    folder, chosen = whole
-    names = {path.name for path in (folder / "model").iterdir()}
+    pm, chosen = whole
+    folder = pm.named("model").path
+    names = {path.name for path in folder.iterdir()}
     assert {"model.safetensors", "config.json", "tokenizer.json", "README.md"} <= names
     assert "adapter_model.safetensors" not in names
     model = load_model(chosen.model, hardware)
-    reward = load_reward_model(hardware, model, folder, "model")
+    reward = load_reward_model(hardware, model, pm, "model")
     prompt, reply = model.chat.prompt((human("q"),)), model.chat.response("a reply")
     [ours] = (reward.score([Tree(prompt, [reply])], 2048) + reward.mean).tolist()
-    plain = AutoModelForSequenceClassification.from_pretrained(folder / "model").eval()
+    plain = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
         theirs = float(plain(torch.tensor([[*prompt, *reply]])).logits)
     assert ours == pytest.approx(theirs, abs=1e-4)
     on_base = [[Tree(prompt, [reply])], 2048]
-    [[base]] = score_responses(model, load_head(folder / "model", model.hidden_size), *on_base)
+    [[base]] = score_responses(model, load_head(folder, model.hidden_size), *on_base)
     assert abs(ours - base) > 0.01
 
 
 def test_a_whole_model_has_learnt_and_says_so(whole):
-    folder, chosen = whole
-    first = folder / "model" / stage.PRETRAINED / "history.jsonl"
-    history = [json.loads(line)["loss"] for line in first.read_text().splitlines()]
+    model = whole[0].named("model")
+    history = [row["loss"] for row in model.pretrained.history.read()]
     assert history[-1] < history[0]
-    card = (folder / "model" / "README.md").read_text()
+    card = model.card.read_text()
     assert "All weights and a scalar head" in card
     assert "PeftModel" not in card
     assert "LoRA" not in card
@@ -431,24 +436,25 @@ def test_a_whole_model_has_learnt_and_says_so(whole):
 
 def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tmp_path):
     """The helpful stage of a capable model is the bare base, so that nothing is trained first."""
-    folder, chosen = whole
-    start = tmp_path / "helpful"
+    pm, chosen = whole
+    start = HelpfulAssistant("helpful", "0", tmp_path / "helpful")
     model = load_model(chosen.model, hardware)
-    save_model(model, None, start / "model")
-    inputs = {"helpful": Artifact("helpful", "0", start), "pm": Artifact("pm", "0", folder)}
+    save_model(model, None, start.model)
+    inputs = RLInputs(pm, start, None)
     keys = ("stage=rl", "recipe=helpful_rlhf", "rl.iterations=1", "rl.rollouts=4")
     for critic in ("pm", "zero"):
         chosen = config(*keys, f"rl.critic.start={critic}")
-        out = tmp_path / critic
-        out.mkdir()
+        out = PolicyResult("rl", "0", tmp_path / critic)
+        out.path.mkdir()
         with track(chosen.tracking, "rl", tmp_path, {}) as tracker:
+            given = (stages()["rl"].read(chosen), inputs, out, Job(chosen.hardware, tracker))
             if critic == "zero":
-                rl_stage.run(chosen, inputs, out, tracker)
+                rl_stage.run(*given)
                 continue
             with pytest.raises(UserError, match=r"rl\.critic\.start=pm .* adapter"):
-                rl_stage.run(chosen, inputs, out, tracker)
-    [row] = (tmp_path / "zero" / "history.jsonl").read_text().splitlines()
-    assert math.isfinite(json.loads(row)["score"])
+                rl_stage.run(*given)
+    [row] = out.history.read()
+    assert math.isfinite(row["score"])
 
 
 def test_a_quantised_base_can_not_be_trained_whole(hardware):
@@ -462,7 +468,7 @@ def test_the_content_of_the_file_is_part_of_the_fingerprint(tmp_path, lessons):
 
     def key(text):
         copy.write_text(text)
-        steps = plan(config(f"pm.pretrain={copy}"), Store(tmp_path / "store"))
+        steps = plan(config(f"pm.pretrain={copy}"), Store(tmp_path / "store"), stages())
         return {step.stage.name: step.key for step in steps}
 
     text = lessons.read_text()
@@ -471,11 +477,12 @@ def test_the_content_of_the_file_is_part_of_the_fingerprint(tmp_path, lessons):
     assert changed["pm"] != key(text)["pm"]
     assert changed["helpful"] == key(text)["helpful"]
     with pytest.raises(UserError, match=r"pm\.pretrain="):
-        plan(config(f"pm.pretrain={tmp_path / 'none.jsonl'}"), Store(tmp_path / "store"))
+        none = config(f"pm.pretrain={tmp_path / 'none.jsonl'}")
+        plan(none, Store(tmp_path / "store"), stages())
 
 
 def test_the_estimate_counts_pretraining(lessons):
-    without, more = (WORK["pm"](config(*keys)) for keys in ((), (f"pm.pretrain={lessons}",)))
+    without, more = (costs.pm(config(*keys)) for keys in ((), (f"pm.pretrain={lessons}",)))
     assert more.prompts == without.prompts + 24
     rows = [json.loads(line) for line in lessons.read_text().splitlines()]
     assert more.trained - without.trained == sum(len("".join(row.values())) // 4 for row in rows)
@@ -499,9 +506,9 @@ def test_columns_are_texts_or_messages(tmp_path, prompt, chosen):
 
 
 def test_what_the_stage_exports_can_be_learnt_from(plain):
-    path = plain[0] / "model" / stage.COMPARISONS
-    own = [Comparison.from_row(json.loads(line)) for line in path.read_text().splitlines()]
-    again = list(read_pairs(path).values())
+    file = plain[0].named("model").comparisons
+    own = [Comparison.from_row(row) for row in file.read()]
+    again = list(read_pairs(file.path).values())
     assert [(c.a, c.b, c.probability) for c in again] == [(c.a, c.b, c.probability) for c in own]
 
 

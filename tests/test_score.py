@@ -9,17 +9,21 @@ from tiny import randomise, tiny_config
 
 import cai.score as command
 import cai.scorer as module
-from cai.artifacts import Store, write_json
+from cai.contracts.preferences import PreferenceModels
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import assistant, from_messages, human, to_text
 from cai.errors import UserError
+from cai.files import write_json
+from cai.jsonl import Rows
 from cai.lm.heads import ScalarHead, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
-from cai.pipeline import _plain
+from cai.pipeline.plan import to_plain
+from cai.pipeline.store import Store
+from cai.results.labels import PMMetrics, PMSettings, PreferenceRow
 from cai.score import main, score_file
 from cai.scorer import load_scorer, read_dialogue
-from cai.stages.rl import load_reward_model
+from cai.training.reward import load_reward_model
 
 MEAN, LOWER = 0.25, 0.5
 
@@ -33,15 +37,16 @@ def pm(tmp_path_factory):
     config = tiny_config()
     model = load_model(config, hardware)
     store = Store(tmp_path_factory.mktemp("store"))
-    workspace = store.partial("pm", "a" * 64)
+    made = PreferenceModels("pm", "a" * 64, store.partial("pm", "a" * 64))
     for n, name in enumerate(("model", "model-1", "twin")):
         adapter = f"saved_{n}"
         model.add_adapter(adapter, n)
         randomise(model, adapter, seed=n, std=0.3)
-        save_model(model, adapter, workspace / name, ScalarHead(model.hidden_size, n))
-        write_json(workspace / name / "metrics.json", {"mean": MEAN * (n + 1)})
-    write_json(workspace / "settings.json", {"lower_bound": LOWER})
-    recipe = {"settings": {"model": _plain(config)}, "content": {}}
+        folder = made.named(name)
+        save_model(model, adapter, folder.path, ScalarHead(model.hidden_size, n))
+        folder.metrics.write(PMMetrics([], MEAN * (n + 1), 1.0, None, [], {}, 0))
+    made.settings.write(PMSettings(LOWER))
+    recipe = {"settings": {"model": to_plain(config)}, "content": {}}
     return store.commit("pm", "a" * 64, recipe, {}).path
 
 
@@ -65,7 +70,7 @@ def read(path):
 
 def by_reward_model(pm, name, hardware, rows):
     model = load_model(tiny_config(), hardware)
-    reward = load_reward_model(hardware, model, pm, name)
+    reward = load_reward_model(hardware, model, PreferenceModels("pm", "a" * 64, pm), name)
     trees = []
     for row in rows:
         talk, reply = read_dialogue(row)
@@ -250,7 +255,7 @@ def test_a_base_that_has_changed_is_refused(pm, tmp_path):
     import shutil
 
     shutil.copytree(pm, copy)
-    recipe = {"settings": {"model": config}, "content": {"model": "0" * 64}}
+    recipe = {"settings": {"model": config}, "content": {"model.path": "0" * 64}}
     write_json(copy / "artifact.json", {**record, "recipe": recipe})
     with pytest.raises(UserError, match="has changed since"):
         load_scorer(copy, "cpu")
@@ -269,8 +274,9 @@ def test_exported_comparisons_have_the_columns_that_preference_trainers_read(tmp
 
     prompt = Prompt("p", "k", (human("Hi"), assistant("Yes?"), human("Why?")))
     pairs = [Comparison(prompt, "one", "two", p, "harmless") for p in (0.9, 0.2, 0.5)]
-    path = write(tmp_path / "comparisons.jsonl", [pair.to_row() for pair in pairs])
-    data = load_dataset("json", data_files=str(path), split="train", cache_dir=str(tmp_path))
+    file = Rows(tmp_path / "comparisons.jsonl", PreferenceRow)
+    file.write(pair.to_row() for pair in pairs)
+    data = load_dataset("json", data_files=str(file.path), split="train", cache_dir=str(tmp_path))
     assert {"prompt", "chosen", "rejected", "probability"} <= set(data.column_names)
     assert data["probability"] == [0.9, 0.8, 0.5]
     for row, best in zip(data, ("one", "two", "one")):

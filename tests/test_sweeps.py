@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 from wandb_file import offline_runs
 
 from cai import sweep
-from cai.artifacts import Store
 from cai.composition import CONF, typed
+from cai.contracts.table import stages
 from cai.dashboard import SECTIONS, Kind
-from cai.pipeline import plan
+from cai.pipeline.plan import plan
+from cai.pipeline.store import Store
 from cai.report import collect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,7 +117,7 @@ def test_chains_of_thought_and_label_smoothing_need_16_of_30_runs_of_the_method(
 def test_what_is_there_already_is_counted(tmp_path):
     configs = arms("kl", tmp_path)
     store = Store(tmp_path / "artifacts")
-    first = plan(configs[0], store)[0]
+    first = plan(configs[0], store, stages())[0]
     store.partial(first.stage.name, first.key).mkdir()
     store.commit(first.stage.name, first.key, first.recipe, {})
     text = sweep.share(configs).describe()
@@ -190,10 +191,10 @@ def four_arms(tmp_path_factory):
     outputs = tmp_path_factory.mktemp("sweep")
     right = pm.run
 
-    def crash(config, *rest):
-        if config.pm.label_smoothing == 0.3:
+    def crash(settings, *rest):
+        if settings.pm.label_smoothing == 0.3:
             raise ZeroDivisionError("nobody's mistake\nsecond line")
-        right(config, *rest)
+        right(settings, *rest)
 
     words = ["-m", "pm.label_smoothing=0.0,0.7,0.3,0.2", *SHORT]
     text = io.StringIO()
@@ -336,7 +337,7 @@ def test_arms_at_the_same_time_wait_for_a_shared_stage_and_make_it_once(launcher
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("config", overrides=[*TOUR, "stage=helpful"]))
     store = Store(tmp_path / "artifacts")
-    [shared] = plan(config, store)
+    [shared] = plan(config, store, stages())
     words = ["--config-dir", str(SWEEPS), "-m", f"+launch={launcher}", "stage=revise"]
     with store.lock("helpful", shared.key):
         process = start(tmp_path, *words, "revise.rounds=1,2,-1")

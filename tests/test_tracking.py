@@ -11,9 +11,10 @@ import pytest
 import wandb
 from wandb_file import offline_runs
 
-from cai.artifacts import Store
 from cai.config import TrackingConfig, TrackingMode
 from cai.errors import UserError
+from cai.pipeline.execute import _version
+from cai.pipeline.store import Store
 from cai.tracking import Mirror, Tracker, track
 
 SECRET = "5e" * 20
@@ -53,7 +54,7 @@ def offline(tmp_path):
         tracker.metrics({"loss": float("inf"), "accuracy": 1.0}, 10)
         tracker.table("replies", [{"text": "ä <b>", "score": 1.5, "messages": [{"a": 1}]}], 10)
         pm = finished(store, "pm", "b" * 64, {"sft": "a" * 64})
-        tracker.artifact(pm, [sft])
+        tracker.artifact(_version(pm), [_version(sft)])
     [run] = offline_runs(folder)
     return run, folder, pm
 
@@ -112,7 +113,7 @@ def test_a_large_file_stays_here(tmp_path, monkeypatch):
     monkeypatch.setattr("cai.tracking.LARGEST_FILE", 5)
     store = Store(tmp_path / "artifacts")
     with track(tracking(), "pm", tmp_path / "job", SETTINGS) as tracker:
-        tracker.artifact(finished(store, "pm", "b" * 64, {}), [])
+        tracker.artifact(_version(finished(store, "pm", "b" * 64, {})), [])
     [run] = offline_runs(tmp_path / "job")
     [artifact] = run.artifacts
     assert len(artifact.manifest.contents) == 0
@@ -202,7 +203,7 @@ def test_a_run_survives_the_death_of_wandbs_process(tmp_path, caplog):
         for step in range(1, 4):
             tracker.metrics({"loss": float(step)}, step)
         tracker.table("replies", [{"text": "a"}])
-        tracker.artifact(finished(store, "pm", "b" * 64, {}), [])
+        tracker.artifact(_version(finished(store, "pm", "b" * 64, {})), [])
     assert len((tmp_path / "job/metrics.jsonl").read_text().splitlines()) == 4
     assert caplog.text.count("W&B failed") == 1
     with track(tracking(), "rl", tmp_path / "next", SETTINGS) as tracker:

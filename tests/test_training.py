@@ -15,7 +15,7 @@ from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.data import schedule_batches
-from cai.training.preference import LabelledPair, PreferenceModule, score_responses
+from cai.training.preference import PairExample, PreferenceModule, score_responses
 from cai.training.sft import SFTModule, mean_loss
 from cai.training.trainer import CHECKPOINT, fit, rate
 
@@ -179,7 +179,7 @@ def pairs(model, n=16):
         replies = [model.chat.response(text) for text in (f"yes {i}", f"no {i}")]
         label = float(i % 2 == 0)
         chosen.append(
-            LabelledPair(Tree(prompt, replies if label else replies[::-1]), label, 1.0, "helpful")
+            PairExample(Tree(prompt, replies if label else replies[::-1]), label, 1.0, "helpful")
         )
     return chosen
 
@@ -253,7 +253,7 @@ def noisy(kind):
             yes, no = (model.chat.response(f"{word} {i}") for word in ("yes", "no"))
             right = bool(torch.rand((), generator=generator) < 0.75)
             label = 0.75 if kind == "soft" else float(right)
-            chosen.append(LabelledPair(Tree(prompt, [yes, no]), label, 1.0, "helpful"))
+            chosen.append(PairExample(Tree(prompt, [yes, no]), label, 1.0, "helpful"))
         return chosen
 
     return make

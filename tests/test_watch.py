@@ -2,11 +2,18 @@
 
 import pytest
 
+from cai.dialogue import human
+from cai.results.systems import Transcript
 from cai.training.watch import overoptimised
+
+TALK = (human("Why?"),)
 
 
 def rows(scores, twins):
-    return [{"score": s, "twin_score": t} for s, t in zip(scores, twins)]
+    return [
+        Transcript(1, f"p{n}", TALK, "So.", score, twin)
+        for n, (score, twin) in enumerate(zip(scores, twins, strict=True))
+    ]
 
 
 BEFORE = rows([0.0] * 4, [1.0, 2.0, 3.0, 4.0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -72,14 +72,6 @@ def reliability(
         parts = np.split(order, np.searchsorted(p[order], edges, side="left"))
     return [
         Bin(len(part), float(p[part].mean()), float(y[part].mean())) for part in parts if len(part)
-    ]
-
-
-def reliability_rows(predicted: Sequence[float], truth: Sequence[float]) -> list[dict[str, Any]]:
-    """Return the bins of a reliability diagram as JSON types."""
-    return [
-        {"n": part.size, "confidence": part.predicted, "frequency": part.observed}
-        for part in reliability(predicted, truth)
     ]
 
 

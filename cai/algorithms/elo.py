@@ -28,7 +28,7 @@ _LARGEST_STEP = 1.0
 _ENOUGH = 1e-10
 
 
-class Match(NamedTuple):
+class Contest(NamedTuple):
     """One comparison of two systems' replies to a prompt.
 
     ``outcome`` is 1 if ``first`` won, 0 if ``second`` did, 0.5 for a tie; a judge that gives
@@ -68,7 +68,7 @@ def elo_from_score_difference(difference: float) -> float:
     return ELO_PER_NAT * difference
 
 
-def fit(matches: Sequence[Match], anchor: str, prior: float = 1.0) -> dict[str, float]:
+def fit(matches: Sequence[Contest], anchor: str, prior: float = 1.0) -> dict[str, float]:
     """Rate all systems at once by maximum likelihood (Bradley and Terry 1952).
 
     log L = sum_ij W_ij log sigma(theta_i - theta_j);  Elo_i = (theta_i - theta_anchor) 400 / ln 10
@@ -96,7 +96,7 @@ def fit(matches: Sequence[Match], anchor: str, prior: float = 1.0) -> dict[str, 
 
 
 def rate(
-    matches: Sequence[Match],
+    matches: Sequence[Contest],
     anchor: str,
     *,
     prior: float = 1.0,
@@ -141,7 +141,7 @@ def rate(
     }
 
 
-def _count(matches: Sequence[Match]) -> _Tally:
+def _count(matches: Sequence[Contest]) -> _Tally:
     systems = list(dict.fromkeys(name for match in matches for name in match[:2]))
     place = {name: i for i, name in enumerate(systems)}
     prompts = {name: i for i, name in enumerate(dict.fromkeys(match.prompt for match in matches))}

@@ -6,7 +6,9 @@ Every field is MISSING here, so a value has one home. A rule that a type can't e
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, make_dataclass
+from typing import TypeVar, cast
 
 from omegaconf import MISSING
 
@@ -58,6 +60,7 @@ from cai.config.stages import (
     ReviseConfig,
     SFTConfig,
 )
+from cai.errors import UserError
 
 __all__ = [
     "Accelerator",
@@ -106,12 +109,18 @@ __all__ = [
     "Start",
     "TrackingConfig",
     "TrackingMode",
+    "schema_of",
 ]
+
+Node = TypeVar("Node")
 
 
 @dataclass
 class Config:
-    """Everything that conf/ composes."""
+    """The nodes that all stages share.
+
+    What conf/ composes is a ``Config`` with one more node for every stage: see ``schema_of``.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     constitution: ConstitutionConfig = field(default_factory=ConstitutionConfig)
@@ -123,10 +132,27 @@ class Config:
     seed: int = MISSING
     stage: str = MISSING
     outputs: str = MISSING
-    helpful: HelpfulConfig | None = MISSING
-    revise: ReviseConfig | None = MISSING
-    sft: SFTConfig | None = MISSING
-    feedback: FeedbackConfig | None = MISSING
-    pm: PMConfig | None = MISSING
-    rl: RLConfig | None = MISSING
-    evaluate: EvaluateConfig | None = MISSING
+
+    def node(self, name: str, kind: type[Node]) -> Node:
+        """Return a node as the class that it has.
+
+        Raises:
+            UserError: If the composed stage does not bring it along, or it is something else.
+        """
+        value = getattr(self, name, MISSING)
+        if not isinstance(value, kind) or (isinstance(value, str) and value == MISSING):
+            raise UserError(
+                f"stage={self.stage} needs the node {name!r}: name it in the defaults of "
+                f"conf/stage/{self.stage}.yaml"
+            )
+        return value
+
+
+def schema_of(nodes: Mapping[str, type]) -> type[Config]:
+    """Return the schema of conf/ with a node for each stage.
+
+    Args:
+        nodes: The class of each stage's node by its name.
+    """
+    more = [(name, kind, field(default=MISSING)) for name, kind in nodes.items()]
+    return cast(type[Config], make_dataclass("Schema", more, bases=(Config,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -18,8 +19,12 @@ from cai.config.choices import (
     Start,
     TrackingMode,
 )
+from cai.config.content import reads_folder
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
+
+BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
+"""The data that come with the package."""
 
 
 @dataclass
@@ -28,7 +33,7 @@ class ModelConfig:
 
     name: str = MISSING
     source: ModelSource = MISSING
-    path: str = MISSING
+    path: str = reads_folder(where=lambda m: m.path if m.source is ModelSource.folder else None)
     revision: str | None = MISSING
     dtype: Dtype = MISSING
     quantization: Quantization = MISSING
@@ -74,7 +79,7 @@ class ConstitutionConfig:
     name: str = MISSING
     description: str = MISSING
     n_principles: int | None = None
-    folder: str | None = None
+    folder: str | None = reads_folder(None)
     revision: list[RevisionPrinciple] = MISSING
     comparison: list[ComparisonPrinciple] = MISSING
 
@@ -101,8 +106,13 @@ class DataConfig:
     """Prompts, demonstrations and comparisons."""
 
     source: DataSource = MISSING
-    folder: str | None = MISSING
+    folder: str | None = reads_folder(where=lambda data: data.folder or data.shipped)
     revision: str | None = MISSING
+
+    @property
+    def shipped(self) -> Path | None:
+        """Folder of the data that come with the package, where nothing else is read."""
+        return BUILTIN if self.source is DataSource.builtin and not self.folder else None
 
 
 @dataclass

@@ -17,6 +17,7 @@ from cai.config.choices import (
     Revisions,
     Start,
 )
+from cai.config.content import reads_file, reads_folder
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import (
     at_least,
@@ -220,7 +221,7 @@ class PMConfig:
     holdout_twin: bool = MISSING
     members: int = MISSING
     lower_bound: float = MISSING
-    pretrain: str | None = MISSING
+    pretrain: str | None = reads_file()
     full_finetuning: bool = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -249,12 +250,12 @@ class EvaluateConfig:
     bootstrap: int = MISSING
     constitution_judge: bool = MISSING
     judge_endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
-    human_choices: str | None = MISSING
-    ratings: str | None = MISSING
+    human_choices: str | None = reads_file()
+    ratings: str | None = reads_file()
     ratings_rows: int | None = MISSING
     regression: OptimizerConfig = field(default_factory=OptimizerConfig)
     persona: bool = MISSING
-    paper_tests: str | None = MISSING
+    paper_tests: str | None = reads_folder()
     paper_rows: int | None = MISSING
     paper_modes: list[PaperMode] = MISSING
     paper_chain_tokens: int = MISSING

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from cai.dialogue import Conversation, assistant, from_messages, to_messages
+from cai.dialogue import Conversation, assistant, to_messages
+from cai.results.labels import PreferenceRow
 
 
 @dataclass(frozen=True)
@@ -65,30 +65,26 @@ class Comparison:
         """Return the same comparison with the replies in the other order."""
         return Comparison(self.prompt, self.b, self.a, 1.0 - self.probability, self.source)
 
-    def to_row(self) -> dict[str, Any]:
-        """Write the columns that preference trainers expect, and ours beside them.
-
-        ``chosen`` is the likelier reply, and ``probability`` belongs to it.
-        """
+    def to_row(self) -> PreferenceRow:
+        """Write the columns that preference trainers expect, and ours beside them."""
         best = self if self.probability >= 0.5 else self.swap()
-        prompt = to_messages(self.prompt.conversation)
-        return {
-            "id": self.prompt.id,
-            "kind": self.prompt.kind,
-            "source": self.source,
-            "prompt": prompt,
-            "chosen": to_messages((assistant(best.a),)),
-            "rejected": to_messages((assistant(best.b),)),
-            "probability": best.probability,
-        }
+        return PreferenceRow(
+            id=self.prompt.id,
+            kind=self.prompt.kind,
+            source=self.source,
+            prompt=self.prompt.conversation,
+            chosen=to_messages((assistant(best.a),)),
+            rejected=to_messages((assistant(best.b),)),
+            probability=best.probability,
+        )
 
     @staticmethod
-    def from_row(row: dict[str, Any]) -> Comparison:
+    def from_row(row: PreferenceRow) -> Comparison:
         """Read what ``to_row`` writes."""
         return Comparison(
-            prompt=Prompt(row["id"], row["kind"], from_messages(row["prompt"])),
-            a=row["chosen"][0]["content"],
-            b=row["rejected"][0]["content"],
-            probability=float(row["probability"]),
-            source=row["source"],
+            prompt=Prompt(row.id, row.kind, row.prompt),
+            a=row.chosen[0]["content"],
+            b=row.rejected[0]["content"],
+            probability=row.probability,
+            source=row.source,
         )

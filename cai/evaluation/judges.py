@@ -8,20 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cai.algorithms.elo import RATINGS, fit
-from cai.config import ComparisonPrinciple, Config
+from cai.config import ComparisonPrinciple
 from cai.constitution.principles import load_constitution
+from cai.contracts.policies import EvaluateSettings
 from cai.data.choices import AXES, read_choices
 from cai.data.records import Comparison, Prompt
-from cai.dialogue import from_messages
 from cai.errors import UserError
-from cai.evaluation.measures import Metrics, anchor_of, elo, match_row, matches_of
-from cai.evaluation.systems import System, rows_of
-from cai.labelling.choice import MultipleChoice
+from cai.evaluation.measures import Metrics, anchor_of, contests_of, elo, match_of
+from cai.evaluation.systems import Context, System, rows_of
+from cai.labelling.choice import MultipleChoice, Shots
 from cai.labelling.judge import Answer, Answerer, Asked
 from cai.labelling.remote import remote_choice
 from cai.lm.embedded import cache_folder
-from cai.lm.load import LanguageModel
-from cai.sampling.shards import Row
+from cai.results.systems import Match, Reply
 from cai.seeds import draw
 
 log = logging.getLogger(__name__)
@@ -32,51 +31,50 @@ NON_EVASIVE = (
 )
 
 
-def constitution_matches(
-    config: Config, model: LanguageModel, systems: Sequence[System], rows: list[Row]
-) -> list[Row]:
+def constitution_matches(context: Context, rows: Sequence[Reply]) -> list[Match]:
     """Let the helpful assistant choose under a drawn principle, in both orders."""
-    principles = load_constitution(config.constitution).comparison
-    judge = MultipleChoice(model, systems[0].adapter, ([], principles, config.seed))
-    return judged_matches(("constitution", judge), config, systems, rows)
+    principles = load_constitution(context.settings.constitution).comparison
+    shots: Shots = ([], principles, context.seed)
+    judge = MultipleChoice(context.model, context.systems[0].adapter, shots)
+    return judged_matches(context, "constitution", judge, rows)
 
 
-def endpoint_judge(config: Config) -> Answerer:
+def endpoint_judge(settings: EvaluateSettings) -> Answerer:
     """Connect to the model behind ``evaluate.judge_endpoint``.
 
     Raises:
         UserError: If the server does not answer.
     """
-    assert config.evaluate is not None
-    principles = load_constitution(config.constitution).comparison
+    principles = load_constitution(settings.constitution).comparison
     cache = cache_folder() / "endpoint"
-    return remote_choice(config.evaluate.judge_endpoint, ([], principles, config.seed), cache)
+    shots: Shots = ([], principles, settings.seed)
+    return remote_choice(settings.evaluate.judge_endpoint, shots, cache)
 
 
 def judged_matches(
-    judge: tuple[str, Answerer], config: Config, systems: Sequence[System], rows: list[Row]
-) -> list[Row]:
+    context: Context, name: str, answerer: Answerer, rows: Sequence[Reply]
+) -> list[Match]:
     """Let every two systems meet on every red-team prompt before a judge, in both orders.
 
-    Where an order can't be read there is no match: the other's position bias would stay in.
+    One principle is drawn for each prompt. Where an order can't be read there is no match: the
+    other's position bias would stay in.
 
     Args:
-        judge: Its name in the matches, and what answers.
-        config: Gives the principles, of which one is drawn for each prompt, and the seed.
-        systems: The players.
-        rows: Their replies.
+        context: Gives the players, the principles and the seed.
+        name: The judge's name in the matches.
+        answerer: The judge.
+        rows: Replies.
     """
-    name, answerer = judge
-    principles = load_constitution(config.constitution).comparison
+    principles = load_constitution(context.settings.constitution).comparison
     pairs = []
-    for first, second in itertools.combinations([system.name for system in systems], 2):
-        sides = (rows_of(rows, system=player, set="red_team") for player in (first, second))
+    for first, second in itertools.combinations([system.name for system in context.systems], 2):
+        sides = (rows_of(rows, system=player, kind="red_team") for player in (first, second))
         pairs += list(zip(*sides, strict=True))
     questions = []
     for a, b in pairs:
-        prompt = Prompt(a["prompt_id"], a["kind"], from_messages(a["messages"]))
-        comparison = Comparison(prompt, a["response"], b["response"], 0.5, "harmless")
-        [rule] = draw(principles, 1, config.seed, "judge", prompt.id)
+        prompt = Prompt(a.prompt_id, a.kind, a.messages)
+        comparison = Comparison(prompt, a.response, b.response, 0.5, "harmless")
+        [rule] = draw(principles, 1, context.seed, "judge", prompt.id)
         asked = ComparisonPrinciple(id=rule.id, text=rule.text + NON_EVASIVE)
         questions += [Asked(comparison, asked, swapped) for swapped in (False, True)]
     answers = answerer.ask(questions) if questions else []
@@ -84,7 +82,7 @@ def judged_matches(
     if unread := outcomes.count(None):
         log.warning("%s: %d of %d comparisons could not be read", name, unread, len(outcomes))
     return [
-        match_row(name, "harmlessness", a, b, outcome)
+        match_of(name, "harmlessness", a, b, outcome)
         for (a, b), outcome in zip(pairs, outcomes, strict=True)
         if outcome is not None
     ]
@@ -98,7 +96,7 @@ def _outcome(forward: Answer, backward: Answer) -> float | None:
     return (first + 1 - second) / 2
 
 
-def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Prompt]) -> list[Row]:
+def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Prompt]) -> list[Match]:
     """Read people's choices, and check that they put the systems on a scale.
 
     Raises:
@@ -108,13 +106,12 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
     names = [system.name for system in systems]
     choices = read_choices(path, names, {prompt.id for prompt in prompts})
     matches = [
-        {"judge": "human", "axis": c.axis, "prompt_id": c.prompt_id,
-         "first": c.a, "second": c.b, "outcome": c.outcome}
-        for c in choices
-    ]  # fmt: skip
+        Match("human", choice.axis, choice.prompt_id, choice.a, choice.b, choice.outcome)
+        for choice in choices
+    ]
     for axis in AXES:
         try:
-            if chosen := matches_of(matches, "human", axis):
+            if chosen := contests_of(matches, "human", axis):
                 fit(chosen, anchor_of(names))
         except ValueError as error:
             raise UserError(
@@ -123,7 +120,9 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
     return matches
 
 
-def ratings(matches: list[Row], systems: Sequence[System], samples: int) -> dict[str, Metrics]:
+def ratings(
+    matches: Sequence[Match], systems: Sequence[System], samples: int
+) -> dict[str, Metrics]:
     """Rate the systems by every judge on every axis, by system.
 
     Args:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from cai.artifacts import write_jsonl
+from cai.contracts.policies import Evaluation
 from cai.data.persona import PersonaQuestion
 from cai.evaluation.measures import Metrics, mean_over
-from cai.evaluation.systems import System
+from cai.evaluation.systems import Context
 from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
-from cai.sampling.shards import Row
+from cai.results.systems import Stance
 
 OPENING = "My answer is:"
 
@@ -52,26 +51,25 @@ def stances(
 
 
 def measure_persona(
-    model: LanguageModel, systems: Sequence[System], questions: Sequence[PersonaQuestion], out: Path
+    context: Context, questions: Sequence[PersonaQuestion], out: Evaluation
 ) -> dict[str, Metrics]:
-    """Write ``persona.jsonl`` and return ``persona_consistency`` and ``sycophancy`` by system.
+    """Write all stances and return ``persona_consistency`` and ``sycophancy`` by system.
 
     Intervals are from a bootstrap over questions. A best-of-N would answer as what it samples from.
     """
-    metrics: dict[str, Metrics] = {system.name: {} for system in systems}
-    rows: list[Row] = []
+    metrics: dict[str, Metrics] = {system.name: {} for system in context.systems}
+    rows: list[Stance] = []
     ids = [question.id for question in questions]
-    for system in systems:
+    for system in context.systems:
         if system.best_of > 1:
             continue
-        found = stances(model, system.adapter, questions)
+        found = stances(context.model, system.adapter, questions)
         rows += [
-            {"system": system.name, "id": name, **stance._asdict()}
-            for name, stance in zip(ids, found, strict=True)
+            Stance(system.name, name, *stance) for name, stance in zip(ids, found, strict=True)
         ]
         metrics[system.name] = {
             "persona_consistency": mean_over([stance.consistency for stance in found], ids),
             "sycophancy": mean_over([stance.sycophancy for stance in found], ids),
         }
-    write_jsonl(out / "persona.jsonl", rows)
+    out.stances.write(rows)
     return metrics

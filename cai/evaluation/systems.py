@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
-from cai.artifacts import Artifact
-from cai.config import Config
+from cai.config import EvaluateConfig, HardwareConfig
+from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation, PolicyResult
 from cai.data.records import Prompt
 from cai.data.sources import Corpus
-from cai.dialogue import Conversation, from_messages, to_messages, to_text
+from cai.dialogue import to_text
 from cai.evasiveness.classifier import classify
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter
 from cai.lm.packing import Tree
-from cai.sampling.replies import Reply, sample_replies
-from cai.sampling.shards import Row, make_rows
+from cai.results.systems import GreedyReply, Reply
+from cai.sampling.replies import SampledReply, sample_replies
+from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
 from cai.training.rollouts import RewardModel
 
@@ -41,46 +41,77 @@ class System:
     best_of: int = 1
 
 
-def load_systems(config: Config, model: LanguageModel, inputs: dict[str, Artifact]) -> list[System]:
+@dataclass(frozen=True)
+class Context:
+    """What every part of an evaluation works with.
+
+    Attributes:
+        settings: Of the stage.
+        hardware: How it runs.
+        model: The base that holds all systems.
+        systems: The players.
+    """
+
+    settings: EvaluateSettings
+    hardware: HardwareConfig
+    model: LanguageModel
+    systems: Sequence[System]
+
+    @property
+    def evaluate(self) -> EvaluateConfig:
+        """The stage's own settings."""
+        return self.settings.evaluate
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.settings.seed
+
+    @property
+    def micro_tokens(self) -> int:
+        """Padded tokens in one forward pass."""
+        return self.hardware.micro_tokens
+
+
+def load_systems(
+    settings: EvaluateSettings, model: LanguageModel, inputs: EvaluateInputs
+) -> list[System]:
     """Load the helpful assistant, SL-CAI if the recipe has it, the policy, and what else is asked.
 
     That is a best-of-N of RL's start, and the policy's snapshots.
     """
-    names = {"helpful": "helpful", "sft": "sl_cai", "rl": config.recipe.name}
+    results = {"helpful": inputs.helpful, "sl_cai": inputs.sft, settings.recipe.name: inputs.rl}
     systems = []
-    for stage, name in names.items():
-        if stage not in inputs:
+    for name, result in results.items():
+        if result is None:
             continue
-        folder = inputs[stage].path / "model"
-        adapter = f"system_{stage}" if has_adapter(folder) else None
+        adapter = f"system_{result.stage}" if has_adapter(result.model) else None
         if adapter is not None:
-            model.add_adapter(adapter, 0, folder)
-        systems.append(System(name, inputs[stage].name, adapter))
-    assert config.evaluate is not None
-    if (n := config.evaluate.best_of) > 1:
+            model.add_adapter(adapter, 0, result.model)
+        systems.append(System(name, result.name, adapter))
+    if (n := settings.evaluate.best_of) > 1:
         start = systems[-2]  # what RL started from
         systems.append(System(f"best_of_{n}", f"{start.artifact}-best-of-{n}", start.adapter, n))
-    return systems + _snapshots(config, model, inputs["rl"])
+    return systems + _snapshots(settings, model, inputs.rl)
 
 
-def _snapshots(config: Config, model: LanguageModel, policy: Artifact) -> list[System]:
+def _snapshots(
+    settings: EvaluateSettings, model: LanguageModel, policy: PolicyResult
+) -> list[System]:
     """Load snapshots of the policy on its way, evenly spread, each a system of its own."""
-    assert config.evaluate is not None
-    kept = [path for path in sorted(policy.path.glob("snapshots/*")) if has_adapter(path)]
-    n = min(config.evaluate.snapshots, len(kept))
+    kept = [path for path in sorted(policy.snapshots.glob("*")) if has_adapter(path)]
+    n = min(settings.evaluate.snapshots, len(kept))
     systems = []
     for folder in (kept[len(kept) * (k + 1) // n - 1] for k in range(n)):
         step = int(folder.name)
         adapter = f"snapshot_{step}"
         model.add_adapter(adapter, 0, folder)
-        systems.append(System(f"{config.recipe.name}@{step}", f"{policy.name}@{step}", adapter))
+        systems.append(System(f"{settings.recipe.name}@{step}", f"{policy.name}@{step}", adapter))
     return systems
 
 
-def held_out_prompts(config: Config, corpus: Corpus) -> dict[str, list[Prompt]]:
-    """Return the prompts of each kind that no stage has trained on: test first, then validation."""
-    assert config.evaluate is not None
-    n = config.evaluate.prompts
+def held_out_prompts(n: int, corpus: Corpus) -> dict[str, list[Prompt]]:
+    """Return ``n`` prompts of each kind that no stage trains on: test first, then validation."""
     borderline = corpus.borderline
     return {
         "red_team": (corpus.red_team.test + corpus.red_team.validation)[:n],
@@ -90,74 +121,71 @@ def held_out_prompts(config: Config, corpus: Corpus) -> dict[str, list[Prompt]]:
     }
 
 
+class _Question(NamedTuple):
+    """A prompt of a set to a system, for one of its samples."""
+
+    system: System
+    set: str
+    prompt: Prompt
+    sample: int
+
+
 def sample_all(
-    config: Config,
-    model: LanguageModel,
-    systems: list[System],
-    prompts: dict[str, list[Prompt]],
-    out: Path,
-    pm: RewardModel,
-) -> list[Row]:
-    """Write ``replies.jsonl``: every system's replies to every held-out prompt, classified."""
-    settings = config.evaluate
-    assert settings is not None
+    context: Context, prompts: dict[str, list[Prompt]], out: Evaluation, pm: RewardModel
+) -> list[Reply]:
+    """Sample every system's replies to every held-out prompt, and classify them."""
     asked = [
-        (system, kind, prompt, sample)
-        for system in systems
+        _Question(system, kind, prompt, sample)
+        for system in context.systems
         for kind, chosen in prompts.items()
         for prompt in chosen
-        for sample in range(settings.samples)
+        for sample in range(context.evaluate.samples)
     ]
 
-    def make(part: range) -> list[Row]:
-        rows: list[Row] = []
-        for system in systems:
-            chosen = [asked[i] for i in part if asked[i][0] is system]
-            if not chosen:
-                continue
-            talks = [prompt.conversation for _, _, prompt, _ in chosen]
-            # The same noise for every system, so that differences are theirs.
-            keys = [(config.seed, "evaluate", prompt.id, sample) for _, _, prompt, sample in chosen]
-            replies = _replies(config, model, system, (talks, keys), pm)
-            for (_, kind, prompt, sample), reply in zip(chosen, replies, strict=True):
-                verdict = classify(to_text(prompt.conversation), reply.text)
-                rows.append(
-                    {
-                        "system": system.name,
-                        "set": kind,
-                        "prompt_id": prompt.id,
-                        "kind": prompt.kind,
-                        "sample": sample,
-                        "messages": to_messages(prompt.conversation),
-                        "response": reply.text,
-                        "tokens": reply.tokens,
-                        "style": str(verdict.style),
-                        "refusal": verdict.refusal,
-                        "evasive": verdict.evasive,
-                        "boilerplate": verdict.boilerplate,
-                    }
-                )
+    def make(part: range) -> list[Reply]:
+        rows: list[Reply] = []
+        for system in context.systems:
+            chosen = [asked[i] for i in part if asked[i].system is system]
+            if chosen:
+                replies = _replies(context, system, chosen, pm)
+                rows += [_row(*pair) for pair in zip(chosen, replies, strict=True)]
         return rows
 
-    path = out / "sampled.jsonl"
-    return make_rows(path, len(asked), settings.batch_size, make, "evaluate")
+    return make_rows(out.sampled, len(asked), context.evaluate.batch_size, make, "evaluate")
+
+
+def _row(question: _Question, reply: SampledReply) -> Reply:
+    verdict = classify(to_text(question.prompt.conversation), reply.text)
+    return Reply(
+        system=question.system.name,
+        set=question.set,
+        prompt_id=question.prompt.id,
+        kind=question.prompt.kind,
+        sample=question.sample,
+        messages=question.prompt.conversation,
+        response=reply.text,
+        tokens=reply.tokens,
+        style=verdict.style.value,
+        refusal=verdict.refusal,
+        evasive=verdict.evasive,
+        boilerplate=verdict.boilerplate,
+    )
 
 
 def _replies(
-    config: Config,
-    model: LanguageModel,
-    system: System,
-    asked: tuple[Sequence[Conversation], Sequence[tuple[int | str, ...]]],
-    pm: RewardModel,
-) -> list[Reply]:
+    context: Context, system: System, asked: Sequence[_Question], pm: RewardModel
+) -> list[SampledReply]:
     """Sample a system's replies; of several to one prompt the PM's favourite is kept."""
-    settings = config.evaluate
-    assert settings is not None
-    talks, keys = asked
+    model, settings = context.model, context.evaluate
+    talks = [question.prompt.conversation for question in asked]
     sampling = Sampling(settings.reply_tokens, 1, settings.temperature)
     rounds = []
     for n in range(system.best_of):
-        seeds = [seed_of(*key, *([n] if n else [])) for key in keys]
+        # The same noise for every system, so that differences are theirs.
+        seeds = [
+            seed_of(context.seed, "evaluate", q.prompt.id, q.sample, *([n] if n else []))
+            for q in asked
+        ]
         rounds.append(sample_replies(model, system.adapter, talks, seeds, sampling))
     if system.best_of == 1:
         return rounds[0]
@@ -166,7 +194,7 @@ def _replies(
         [
             pm.score(
                 [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)],
-                config.hardware.micro_tokens,
+                context.micro_tokens,
             )
             for replies in rounds
         ]
@@ -174,16 +202,17 @@ def _replies(
     return [rounds[n][i] for i, n in enumerate(scores.argmax(0).tolist())]
 
 
-def reply_trees(model: LanguageModel, rows: list[Row]) -> list[Tree]:
+def reply_trees(model: LanguageModel, rows: Sequence[Reply | GreedyReply]) -> list[Tree]:
     """Return prompts and replies as the ids that were sampled."""
-    return [Tree(model.chat.prompt(talk_of(row)), [row["tokens"]]) for row in rows]
+    return [Tree(model.chat.prompt(row.messages), [row.tokens or []]) for row in rows]
 
 
-def talk_of(row: Row) -> Conversation:
-    """Return the prompt of a row."""
-    return from_messages(row["messages"])
-
-
-def rows_of(rows: list[Row], **wanted: Any) -> list[Row]:
-    """Return the rows with these values."""
-    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+def rows_of(
+    rows: Sequence[Reply], *, system: str | None = None, kind: str | None = None
+) -> list[Reply]:
+    """Return the replies of a system, or to a set of prompts, or both."""
+    return [
+        row
+        for row in rows
+        if (system is None or row.system == system) and (kind is None or row.set == kind)
+    ]

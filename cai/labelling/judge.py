@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from cai.algorithms.calibration import fit_temperature
 from cai.config import (
@@ -21,6 +21,7 @@ from cai.constitution.principles import Constitution
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
 from cai.lm.load import LanguageModel
+from cai.results.labels import Opinion
 from cai.seeds import draw
 
 TIE = 1e-6
@@ -76,23 +77,16 @@ class Answerer(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Opinion:
-    """What one principle says: probability of the reply shown first, in each order."""
+def probability_of(opinion: Opinion, settings: FeedbackConfig) -> float | None:
+    """Return the probability of A, both orders counting alike however many were read.
 
-    principle: str
-    forward: list[float]
-    backward: list[float]
-
-    def probability(self, settings: FeedbackConfig) -> float | None:
-        """Return the probability of A, both orders counting alike however many were read.
-
-        None if an order that was asked can't be read: the other's position bias would stay in.
-        """
-        if not self.forward or (settings.swap and not self.backward):
-            return None
-        orders = [mean(part, settings.average) for part in (self.forward, self.backward) if part]
-        return mean([orders[0], *(1 - p for p in orders[1:])], settings.average)
+    None if an order that was asked can't be read: the other's position bias would stay in.
+    """
+    if not opinion.forward or (settings.swap and not opinion.backward):
+        return None
+    sides = (opinion.forward, opinion.backward)
+    orders = [mean(side, settings.average) for side in sides if side]
+    return mean([orders[0], *(1 - p for p in orders[1:])], settings.average)
 
 
 @dataclass(frozen=True)
@@ -114,10 +108,6 @@ class Verdict:
     unreadable: int = 0
     questions: int = 0
     tokens: int = 0
-
-    def to_row(self) -> dict[str, Any]:
-        """Write it as JSON types."""
-        return asdict(self)
 
 
 class Judge:
@@ -181,7 +171,7 @@ class Judge:
             opinion = opinions.setdefault(name, Opinion(name, [], []))
             side = opinion.backward if question.swapped else opinion.forward
             side += answer.probabilities
-        found = [opinion.probability(self.settings) for opinion in opinions.values()]
+        found = [probability_of(opinion, self.settings) for opinion in opinions.values()]
         values = [p for p in found if p is not None]
         probability = mean(values, self.settings.average) if values else None
         if probability is not None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cai.algorithms.elo import RATINGS, Match, rate
-from cai.artifacts import RECORD
+from cai.algorithms.elo import RATINGS, Contest, rate
 from cai.errors import UserError
+from cai.pipeline.stage import RECORD
 from cai.report.paper import read_paper_results
 
 Row = dict[str, Any]
@@ -152,7 +152,7 @@ def _rate_together(systems: dict[str, Row], matches: list[Row]) -> str | None:
     fits, note = {}, None
     for metric, (judge, axis) in RATINGS.items():
         chosen = [
-            Match(row["first"], row["second"], row["outcome"], row["prompt_id"])
+            Contest(row["first"], row["second"], row["outcome"], row["prompt_id"])
             for row in matches
             if row["judge"] == judge and row["axis"] == axis
         ]

@@ -11,7 +11,7 @@ from cai.lm.load import LanguageModel
 
 
 @dataclass(frozen=True)
-class Reply:
+class SampledReply:
     """What an assistant said."""
 
     text: str
@@ -27,7 +27,7 @@ def sample_replies(
     sampling: Sampling,
     *,
     opening: str = "",
-) -> list[Reply]:
+) -> list[SampledReply]:
     """Sample one reply per conversation, all in one batch.
 
     Args:
@@ -46,5 +46,6 @@ def sample_replies(
     return [_reply(model, completion) for completion in completions]
 
 
-def _reply(model: LanguageModel, completion: Completion) -> Reply:
-    return Reply(model.chat.decode(completion.tokens), completion.tokens, completion.finished)
+def _reply(model: LanguageModel, completion: Completion) -> SampledReply:
+    text = model.chat.decode(completion.tokens)
+    return SampledReply(text, completion.tokens, completion.finished)

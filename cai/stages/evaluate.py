@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
-from cai.config import Config
+from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation
 from cai.data.persona import read_persona
 from cai.data.records import Prompt
 from cai.data.sources import load_corpus
-from cai.dialogue import from_messages
+from cai.errors import UserError
 from cai.evaluation.departures import departures
 from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
 from cai.evaluation.judges import (
@@ -24,10 +23,9 @@ from cai.evaluation.judges import (
 )
 from cai.evaluation.measures import (
     Metrics,
-    interval,
     score_metrics,
     style_metrics,
-    summary_rows,
+    summaries,
     text_metrics,
     token_metrics,
     twin_matches,
@@ -35,121 +33,113 @@ from cai.evaluation.measures import (
 from cai.evaluation.paper_tests import PaperTests
 from cai.evaluation.persona import measure_persona
 from cai.evaluation.systems import (
-    System,
+    Context,
     held_out_prompts,
     load_systems,
     reply_trees,
     sample_all,
 )
+from cai.evaluation.upstream import gather
+from cai.jsonl import to_json
 from cai.labelling.judge import Answerer
-from cai.lm.load import LanguageModel, load_model
-from cai.lm.packing import Tree
-from cai.sampling.shards import Row
-from cai.seeds import seed_of
-from cai.stages.rl import load_reward_model
+from cai.lm.load import load_model
+from cai.pipeline.stage import Job, Result, field_names
+from cai.results.systems import Match, Reply, StageRun, Summary
 from cai.tracking import Tracker
+from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
 
-PM_NAMES = {"model": "pm", "twin": "twin"}
-"""The folders of the preference models, and their names as judges."""
-PUBLIC = ("system", "set", "prompt_id", "kind", "sample", "messages", "response", "style",
-          "refusal", "evasive", "boilerplate", "pm_score", "twin_score", "harmfulness")  # fmt: skip
+SHOWN = 96
+"""Replies that go to the tracker."""
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job: Job) -> None:
     """Sample, judge and measure; the report is drawn from what is written here."""
-    settings = config.evaluate
-    assert settings is not None
-    corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
-    systems = load_systems(config, model, inputs)
-    loaded = {
-        name: load_reward_model(config.hardware, model, inputs["pm"].path, name)
-        for name in ("model", "twin")
-    }
-    judges = {PM_NAMES[name]: judge for name, judge in loaded.items() if judge is not None}
-    prompts = held_out_prompts(config, corpus)
+    corpus = load_corpus(settings.data)
+    model = load_model(settings.model, job.hardware)
+    context = Context(settings, job.hardware, model, load_systems(settings, model, inputs))
+    pm = load_reward_model(job.hardware, model, inputs.pm, "model")
+    twin = load_reward_model(job.hardware, model, inputs.pm, "twin")
+    if pm is None:
+        raise UserError("the pm stage has no preference model: delete its result and run again")
+    prompts = held_out_prompts(settings.evaluate.prompts, corpus)
     # What a user gives is read before hours are spent on sampling.
-    given = _given(config, model, systems, prompts)
-    rows = sample_all(config, model, systems, prompts, out, judges["pm"])
-    trees = reply_trees(model, rows)
-    for name, judge in judges.items():
-        scores = judge.score(trees, config.hardware.micro_tokens).tolist()
-        for row, score in zip(rows, scores, strict=True):
-            row[f"{name}_score"] = score
-    matches = _matches(config, model, systems, rows, given)
-    metrics = _measure(config, model, systems, rows, matches)
+    given = _given(context, prompts)
+    rows = _scored(context, sample_all(context, prompts, out, pm), pm, twin)
+    matches = _matches(context, rows, given)
+    metrics = _measure(context, rows, matches)
     if given.rated is not None:
-        regressor = train_regressor(config, model, given.rated, out, tracker)
-        harmfulness = Harmfulness(config, model, regressor)
-        _add(metrics, harmfulness.measure(systems, rows, prompts["red_team"], out))
-    if settings.persona:
-        _add(metrics, measure_persona(model, systems, read_persona(), out))
-    _track(metrics, tracker)
-    if settings.paper_tests:
-        tracker.metrics(PaperTests(config, model, systems, judges).run(out), 0)
-    _write_rows(rows, matches, out, tracker)
-    _copy_upstream(config, model, judges["pm"], inputs, out / "upstream")
-    write_json(out / "summary.json", _summary(config, inputs, systems, metrics))
+        regressor = train_regressor(context, given.rated, out, job)
+        harmfulness = Harmfulness(context, regressor)
+        rows, harm = harmfulness.measure(rows, prompts["red_team"], out)
+        _add(metrics, harm)
+    if settings.evaluate.persona:
+        _add(metrics, measure_persona(context, read_persona(), out))
+    _track(metrics, job.tracker)
+    if folder := settings.evaluate.paper_tests:
+        judges = {"pm": pm, **({"twin": twin} if twin else {})}
+        job.tracker.metrics(PaperTests(context, Path(folder), judges).run(out), 0)
+    _write_rows(rows, matches, out, job.tracker)
+    gather(context, inputs, pm, out)
+    out.summary.write(_summary(context, inputs, metrics))
 
 
 class _Given(NamedTuple):
     """What an evaluation is given besides the systems; None or empty where it is not."""
 
-    choices: list[Row]
+    choices: list[Match]
     endpoint: Answerer | None
     rated: RatedData | None
 
 
-def _given(
-    config: Config,
-    model: LanguageModel,
-    systems: list[System],
-    prompts: dict[str, list[Prompt]],
-) -> _Given:
-    settings = config.evaluate
-    assert settings is not None
+def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
+    settings = context.evaluate
     asked = [prompt for kind in prompts.values() for prompt in kind]
-    path = settings.human_choices
+    choices, rated = settings.human_choices, settings.ratings
     return _Given(
-        choices=human_matches(Path(path), systems, asked) if path else [],
-        endpoint=endpoint_judge(config) if settings.judge_endpoint.used else None,
-        rated=RatedData(config, model) if settings.ratings else None,
+        choices=human_matches(Path(choices), context.systems, asked) if choices else [],
+        endpoint=endpoint_judge(context.settings) if settings.judge_endpoint.used else None,
+        rated=RatedData(context.settings, Path(rated), context.model) if rated else None,
     )
 
 
-def _matches(
-    config: Config,
-    model: LanguageModel,
-    systems: list[System],
-    rows: list[Row],
-    given: _Given,
-) -> list[Row]:
+def _scored(
+    context: Context, rows: Sequence[Reply], pm: RewardModel, twin: RewardModel | None
+) -> list[Reply]:
+    """Add the scores of the PM and of its twin."""
+    trees = reply_trees(context.model, rows)
+    scores = pm.score(trees, context.micro_tokens).tolist()
+    rows = [replace(row, pm_score=score) for row, score in zip(rows, scores, strict=True)]
+    if twin is not None:
+        scores = twin.score(trees, context.micro_tokens).tolist()
+        rows = [replace(row, twin_score=score) for row, score in zip(rows, scores, strict=True)]
+    return list(rows)
+
+
+def _matches(context: Context, rows: Sequence[Reply], given: _Given) -> list[Match]:
     """Let all judges compare; the PM that a policy was trained against is none of them."""
-    assert config.evaluate is not None
-    matches = twin_matches(rows, systems) if "twin_score" in rows[0] else []
-    if config.evaluate.constitution_judge:
-        matches += constitution_matches(config, model, systems, rows)
+    matches = twin_matches(rows, context.systems)
+    if context.evaluate.constitution_judge:
+        matches += constitution_matches(context, rows)
     if given.endpoint is not None:
-        matches += judged_matches(("endpoint", given.endpoint), config, systems, rows)
+        matches += judged_matches(context, "endpoint", given.endpoint, rows)
     return matches + given.choices
 
 
-def _track(metrics: dict[str, Metrics], tracker: Tracker) -> None:
-    for name, values in metrics.items():
-        tracker.metrics(
-            {f"{name}/{k}": v["value"] for k, v in values.items() if v["value"] is not None}, 0
-        )
-
-
-def _write_rows(rows: list[Row], matches: list[Row], out: Path, tracker: Tracker) -> None:
-    """Write replies and comparisons without the tokens, which only this stage needs."""
-    public = [{key: row[key] for key in PUBLIC if key in row} for row in rows]
-    tracker.table("replies", public[:96])
-    write_jsonl(out / "replies.jsonl", public)
-    write_jsonl(out / "matches.jsonl", matches)
-    for name in ("sampled.jsonl", "sampled_greedy.jsonl"):
-        (out / name).unlink(missing_ok=True)
+def _measure(
+    context: Context, rows: Sequence[Reply], matches: Sequence[Match]
+) -> dict[str, Metrics]:
+    reference = next((s for s in context.systems if s.name == "sl_cai"), None)
+    metrics: dict[str, Metrics] = {}
+    for system in context.systems:
+        metrics[system.name] = {
+            **style_metrics(rows, system.name),
+            **text_metrics(rows, system.name),
+            **score_metrics(rows, system.name),
+            **token_metrics(context, rows, system, reference),
+        }
+    _add(metrics, ratings(matches, context.systems, context.evaluate.bootstrap))
+    return metrics
 
 
 def _add(metrics: dict[str, Metrics], found: dict[str, Metrics]) -> None:
@@ -157,104 +147,46 @@ def _add(metrics: dict[str, Metrics], found: dict[str, Metrics]) -> None:
         metrics[name] |= values
 
 
-def _measure(
-    config: Config,
-    model: LanguageModel,
-    systems: list[System],
-    rows: list[Row],
-    matches: list[Row],
-) -> dict[str, Metrics]:
-    assert config.evaluate is not None
-    reference = next((s for s in systems if s.name == "sl_cai"), None)
-    metrics: dict[str, Metrics] = {}
-    for system in systems:
-        metrics[system.name] = {
-            **style_metrics(rows, system.name),
-            **text_metrics(rows, system.name),
-            **score_metrics(rows, system.name),
-            **token_metrics(config, model, rows, system, reference),
-        }
-    _add(metrics, ratings(matches, systems, config.evaluate.bootstrap))
-    return metrics
+def _track(metrics: dict[str, Metrics], tracker: Tracker) -> None:
+    for name, values in metrics.items():
+        known = {f"{name}/{k}": m.value for k, m in values.items() if m.value is not None}
+        tracker.metrics(known, 0)
 
 
-def _copy_upstream(
-    config: Config, model: LanguageModel, pm: RewardModel, inputs: dict[str, Artifact], out: Path
+def _write_rows(
+    rows: Sequence[Reply], matches: Sequence[Match], out: Evaluation, tracker: Tracker
 ) -> None:
-    """Gather what the report shows of earlier stages, so that the result stands alone."""
-    out.mkdir(exist_ok=True)
-    copies = {
-        "feedback": ("report.json", "feedback.json"),
-        "rl": ("history.jsonl", "rl.jsonl"),
-    }
-    for stage, (source, target) in copies.items():
-        if stage in inputs:
-            shutil.copyfile(inputs[stage].path / source, out / target)
-    if (path := inputs["rl"].path / "transcripts.jsonl").exists():
-        shutil.copyfile(path, out / "rl_transcripts.jsonl")
-    twin = inputs["pm"].path / "twin" / "metrics.json"
-    known = json.loads((inputs["pm"].path / "model" / "metrics.json").read_text())
-    if twin.exists():
-        known["twin"] = json.loads(twin.read_text())
-    write_json(out / "pm.json", known)
-    if (path := out.parent / "harmfulness" / "metrics.json").exists():
-        shutil.copyfile(path, out / "harmfulness.json")
-    if "revise" in inputs:
-        write_json(out / "revise.json", _revisions(config, model, pm, inputs["revise"]))
+    """Write replies and comparisons without the tokens, which only this stage needs."""
+    public = [replace(row, tokens=None) for row in rows]
+    tracker.table("replies", to_json(public[:SHOWN], list[Reply]))
+    out.replies.write(public)
+    out.matches.write(matches)
+    for scratch in (out.sampled.path, out.sampled_greedy.path):
+        scratch.unlink(missing_ok=True)
 
 
-def _revisions(
-    config: Config, model: LanguageModel, pm: RewardModel, artifact: Artifact
-) -> dict[str, Any]:
-    """Score replies and revisions round by round, and pick transcripts."""
-    rows = read_jsonl(artifact.path / "revisions.jsonl")
-    by_round = []
-    for number in range(1 + max((len(row["rounds"]) for row in rows), default=0)):
-        texts = [
-            row["rounds"][number - 1]["revision"] if number else row["response"] for row in rows
-        ]
-        trees = [
-            Tree(model.chat.prompt(from_messages(row["messages"])), [model.chat.response(text)])
-            for row, text in zip(rows, texts, strict=True)
-        ]
-        scores = pm.score(trees, config.hardware.micro_tokens)
-        error = 1.96 * float(scores.std()) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
-        mean = float(scores.mean())
-        value = interval(mean, mean - error, mean + error)
-        by_round.append(
-            {
-                "round": number,
-                "harmless": value["value"],
-                "low": value["low"],
-                "high": value["high"],
-            }
-        )
-    shown = sorted(rows, key=lambda row: seed_of("shown", row["prompt_id"]))[:8]
-    return {
-        "yield": json.loads((artifact.path / "yield.json").read_text()),
-        "pm_by_round": by_round,
-        "transcripts": shown,
-    }
-
-
-def _summary(
-    config: Config,
-    inputs: dict[str, Artifact],
-    systems: list[System],
-    metrics: dict[str, Metrics],
-) -> dict[str, Any]:
+def _summary(context: Context, inputs: EvaluateInputs, metrics: dict[str, Metrics]) -> Summary:
+    results = _results(inputs)
     settings: dict[str, Any] = {}
-    for artifact in inputs.values():
-        settings |= _flatten(artifact.record()["recipe"]["settings"])
-    gate = json.loads((inputs["helpful"].path / "gate.json").read_text())
-    return {
-        "recipe": config.recipe.name,
-        "settings": settings,
-        "departures": departures(settings),
-        "notes": [f"Gate: {gate['words']} (n = {gate['n']})."],
-        "stages": [{"stage": name, "artifact": artifact.name} for name, artifact in inputs.items()],
-        "systems": summary_rows(systems, metrics),
-    }
+    for result in results:
+        settings |= _flatten(result.record()["recipe"]["settings"])
+    gate = inputs.helpful.gate.read()
+    return Summary(
+        recipe=context.settings.recipe.name,
+        settings=settings,
+        departures=departures(settings),
+        notes=[f"Gate: {gate.words} (n = {gate.n})."],
+        stages=[StageRun(result.stage, result.name) for result in results],
+        systems=summaries(context.systems, metrics),
+    )
+
+
+def _results(inputs: EvaluateInputs) -> list[Result]:
+    """Return what the evaluation was made from, in the order of the method."""
+    order = ("helpful", "revise", "sft", "feedback", "pm", "rl")
+    assert set(order) == set(field_names(inputs))
+    found = [getattr(inputs, name) for name in order]
+    return [result for result in found if result is not None]
 
 
 def _flatten(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -4,136 +4,125 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
-from cai.artifacts import Artifact, write_json, write_jsonl
-from cai.config import Config, FeedbackConfig, Start
+from cai.config import Start
 from cai.constitution.principles import load_constitution
+from cai.contracts.preferences import FeedbackInputs, FeedbackSettings, Labels
 from cai.data.records import Comparison, Prompt
-from cai.data.sources import load_corpus
-from cai.dialogue import from_messages, to_messages
+from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
+from cai.jsonl import to_json
 from cai.labelling.judge import Judge, Shown, Verdict, make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.pipeline.stage import Job
+from cai.results.labels import LabelledPair, LabelReport, ReplyPair
 from cai.sampling.replies import sample_replies
-from cai.sampling.shards import Row, make_rows
+from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
-from cai.tracking import Tracker
 
 SL_CAI = "sft"
 HELPFUL = "helpful"
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
-    """Sample two replies per prompt, label every pair, and report how far to trust the labels.
-
-    ``comparisons.jsonl`` can be handed to any preference trainer: ``prompt``, ``chosen`` and
-    ``rejected`` are lists of messages, and ``probability`` is the label, of ``chosen``.
-    """
-    settings = config.feedback
-    assert settings is not None
-    corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
+def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
+    """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
+    corpus = load_corpus(settings.data)
+    model = load_model(settings.model, job.hardware)
     adapters = _load_adapters(model, inputs)
-    prompts = corpus.red_team.train[-settings.prompts :]
-    pairs = _sample_pairs(config, settings, model, prompts, out)
+    pairs = _sample_pairs(settings, model, corpus, out)
     judge = make_judge(
-        settings,
-        load_constitution(config.constitution),
+        settings.feedback,
+        load_constitution(settings.constitution),
         Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
-        (model, adapters[settings.model]),
-        config.seed,
+        (model, adapters[settings.feedback.model]),
+        settings.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
-    if settings.calibrate:
+    if settings.feedback.calibrate:
         judge.calibrate(corpus.harmless_pairs.validation)
         known = corpus.harmless_pairs.test
-    comparisons = [_comparison(row) for row in pairs if row["a"] and row["b"]]
+    comparisons = [_comparison(pair) for pair in pairs if pair.a and pair.b]
     started = time.monotonic()
     rows = make_rows(
-        out / "labels.jsonl",
+        out.labels,
         len(comparisons),
-        settings.batch_size,
+        settings.feedback.batch_size,
         lambda part: _label(judge, [comparisons[i] for i in part]),
         "label",
     )
     seconds = time.monotonic() - started
     labelled = [
-        Comparison(pair.prompt, pair.a, pair.b, row["label"], "harmless")
+        Comparison(pair.prompt, pair.a, pair.b, row.label, "harmless")
         for pair, row in zip(comparisons, rows, strict=True)
-        if row["label"] is not None
+        if row.label is not None
     ]
     if not labelled:
         raise UserError(
             "no comparison could be labelled: raise feedback.chain_tokens or feedback.chains, or "
             "set feedback.cot=false"
         )
-    write_jsonl(out / "comparisons.jsonl", [comparison.to_row() for comparison in labelled])
+    out.comparisons.write(comparison.to_row() for comparison in labelled)
     other = corpus.judgements.validation + corpus.judgements.test
-    report = {"empty": len(pairs) - len(comparisons), **label_report(judge, rows, known, other)}
-    write_json(out / "report.json", report)
+    report = label_report(judge, rows, known, other, empty=len(pairs) - len(comparisons))
+    out.report.write(report)
     # Seconds differ from run to run, so they are recorded beside the result and not in it.
-    numbers = {key: value for key, value in report.items() if isinstance(value, int | float)}
-    tracker.metrics({**numbers, **report["cost"], "label_seconds": seconds}, 0)
-    tracker.table("labels", rows[:64])
+    job.tracker.metrics({**_numbers(report), "label_seconds": seconds}, 0)
+    job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
 
 
-def _load_adapters(model: LanguageModel, inputs: dict[str, Artifact]) -> dict[Start, str | None]:
+def _numbers(report: LabelReport) -> dict[str, float]:
+    flat = {**vars(report), **vars(report.cost)}
+    return {key: value for key, value in flat.items() if isinstance(value, int | float)}
+
+
+def _load_adapters(model: LanguageModel, inputs: FeedbackInputs) -> dict[Start, str | None]:
     adapters: dict[Start, str | None] = {Start.base: None, Start.helpful: None, Start.sft: SL_CAI}
-    if has_adapter(inputs["helpful"].path / "model"):
-        model.add_adapter(HELPFUL, 0, inputs["helpful"].path / "model")
+    if has_adapter(inputs.helpful.model):
+        model.add_adapter(HELPFUL, 0, inputs.helpful.model)
         adapters[Start.helpful] = HELPFUL
-    model.add_adapter(SL_CAI, 0, inputs["sft"].path / "model")
+    model.add_adapter(SL_CAI, 0, inputs.sft.model)
     return adapters
 
 
 def _sample_pairs(
-    config: Config,
-    settings: FeedbackConfig,
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    out: Path,
-) -> list[Row]:
+    settings: FeedbackSettings, model: LanguageModel, corpus: Corpus, out: Labels
+) -> list[ReplyPair]:
     """Sample two replies of SL-CAI per prompt."""
-    sampling = Sampling(settings.reply_tokens, 1, settings.temperature)
+    feedback = settings.feedback
+    prompts = corpus.red_team.train[-feedback.prompts :]
+    sampling = Sampling(feedback.reply_tokens, 1, feedback.temperature)
 
-    def make(part: range) -> list[Row]:
+    def make(part: range) -> list[ReplyPair]:
         chosen = [prompts[i] for i in part]
         talks = [prompt.conversation for prompt in chosen for _ in "ab"]
         seeds = [
-            seed_of(config.seed, "pair", prompt.id, side) for prompt in chosen for side in "ab"
+            seed_of(settings.seed, "pair", prompt.id, side) for prompt in chosen for side in "ab"
         ]
         replies = sample_replies(model, SL_CAI, talks, seeds, sampling)
         return [
-            {
-                "prompt_id": prompt.id,
-                "kind": prompt.kind,
-                "messages": to_messages(prompt.conversation),
-                "a": a.text,
-                "b": b.text,
-            }
+            ReplyPair(prompt.id, prompt.kind, prompt.conversation, a.text, b.text)
             for prompt, a, b in zip(chosen, replies[::2], replies[1::2], strict=True)
         ]
 
-    return make_rows(out / "pairs.jsonl", len(prompts), settings.batch_size, make, "pairs")
+    return make_rows(out.pairs, len(prompts), feedback.batch_size, make, "pairs")
 
 
-def _comparison(row: Row) -> Comparison:
-    prompt = Prompt(row["prompt_id"], row["kind"], from_messages(row["messages"]))
-    return Comparison(prompt, row["a"], row["b"], 0.5, "harmless")
+def _comparison(pair: ReplyPair) -> Comparison:
+    prompt = Prompt(pair.prompt_id, pair.kind, pair.messages)
+    return Comparison(prompt, pair.a, pair.b, 0.5, "harmless")
 
 
-def _label(judge: Judge, comparisons: Sequence[Comparison]) -> list[Row]:
+def _label(judge: Judge, comparisons: Sequence[Comparison]) -> list[LabelledPair]:
     verdicts: Sequence[Verdict] = judge.judge(comparisons)
     return [
-        {
-            "prompt_id": comparison.prompt.id,
-            "messages": to_messages(comparison.prompt.conversation),
-            "a": comparison.a,
-            "b": comparison.b,
-            **verdict.to_row(),
-        }
+        LabelledPair(
+            prompt_id=comparison.prompt.id,
+            messages=comparison.prompt.conversation,
+            a=comparison.a,
+            b=comparison.b,
+            **vars(verdict),
+        )
         for comparison, verdict in zip(comparisons, verdicts, strict=True)
     ]

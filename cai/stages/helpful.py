@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
-from cai.artifacts import Artifact, write_json, write_jsonl
-from cai.config import Config, HelpfulConfig
 from cai.constitution.principles import Constitution, load_constitution
 from cai.constitution.prompts import (
     ANSWERS,
@@ -18,18 +15,21 @@ from cai.constitution.prompts import (
     fill_reasoning,
     revision_request,
 )
+from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
 from cai.data.records import Demonstration
 from cai.data.sources import Corpus, load_corpus
-from cai.dialogue import to_messages, to_text
+from cai.dialogue import to_text
 from cai.evasiveness.classifier import classify
+from cai.jsonl import to_json
 from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.pipeline.stage import Job
+from cai.results.revisions import Gate, GateReply
 from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
-from cai.tracking import Tracker
 from cai.training.sft import SFTModule
 from cai.training.trainer import fit, seed_everything
 
@@ -40,37 +40,34 @@ GATE_TOKENS = 48
 ALREADY_REFUSES = 0.5
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
     """Make the assistant, then measure on held-out prompts how ready it is to do harm."""
-    settings = config.helpful
-    assert settings is not None
-    seed_everything(config.seed)
-    corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
-    adapter = ADAPTER if settings.fine_tune else None
+    seed_everything(settings.seed)
+    corpus = load_corpus(settings.data)
+    model = load_model(settings.model, job.hardware)
+    adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
-        model.add_adapter(adapter, seed_of(config.seed, "helpful", "adapter"))
-        examples = _examples(config, settings, corpus, model.chat)
+        model.add_adapter(adapter, seed_of(settings.seed, "helpful", "adapter"))
+        examples = _examples(settings, corpus, model.chat)
         with model.use(adapter):
-            plan = (config.hardware.micro_tokens, seed_of(config.seed, "helpful", "order"))
-            module = SFTModule(model, adapter, examples, settings.optimizer, plan, tracker.metrics)
-            fit(module, config.hardware, out, "helpful")
-        write_jsonl(out / "history.jsonl", module.history)
-    save_model(model, adapter, out / "model")
-    _gate(config, corpus, model, adapter, out, tracker)
+            plan = (job.hardware.micro_tokens, seed_of(settings.seed, "helpful", "order"))
+            optimizer = settings.helpful.optimizer
+            module = SFTModule(model, adapter, examples, optimizer, plan, job.tracker.metrics)
+            fit(module, job.hardware, out.path, "helpful")
+        out.history.write(module.history)
+    save_model(model, adapter, out.model)
+    _gate(settings, corpus, (model, adapter), out, job)
 
 
-def _examples(
-    config: Config, settings: HelpfulConfig, corpus: Corpus, chat: ChatFormat
-) -> list[Tree]:
+def _examples(settings: HelpfulSettings, corpus: Corpus, chat: ChatFormat) -> list[Tree]:
     """Return helpful answers and demonstrations as prompts with one reply."""
-    constitution = load_constitution(config.constitution)
+    constitution = load_constitution(settings.constitution)
     trees = [
         Tree(chat.prompt(example.prompt.conversation), [chat.response(example.response)])
-        for example in corpus.helpful.train[: settings.examples]
+        for example in corpus.helpful.train[: settings.helpful.examples]
     ]
-    for demonstration in corpus.demonstrations[: settings.demonstrations]:
-        trees += _demonstrate(demonstration, constitution, config.seed, chat)
+    for demonstration in corpus.demonstrations[: settings.helpful.demonstrations]:
+        trees += _demonstrate(demonstration, constitution, settings.seed, chat)
     return trees
 
 
@@ -107,20 +104,18 @@ def _demonstrate(
 
 
 def _gate(
-    config: Config,
+    settings: HelpfulSettings,
     corpus: Corpus,
-    model: LanguageModel,
-    adapter: str | None,
-    out: Path,
-    tracker: Tracker,
+    speaker: tuple[LanguageModel, str | None],
+    out: HelpfulAssistant,
+    job: Job,
 ) -> None:
     """Measure how often the assistant refuses held-out red-team prompts, and say what follows."""
-    assert config.helpful is not None
-    prompts = corpus.red_team.validation[: config.helpful.gate_prompts]
-    seeds = [seed_of(config.seed, "gate", prompt.id) for prompt in prompts]
+    prompts = corpus.red_team.validation[: settings.helpful.gate_prompts]
+    seeds = [seed_of(settings.seed, "gate", prompt.id) for prompt in prompts]
     talks = [prompt.conversation for prompt in prompts]
-    sampling = Sampling(GATE_TOKENS, temperature=config.model.temperature)
-    replies = sample_replies(model, adapter, talks, seeds, sampling) if talks else []
+    sampling = Sampling(GATE_TOKENS, temperature=settings.model.temperature)
+    replies = sample_replies(*speaker, talks, seeds, sampling) if talks else []
     verdicts = [
         classify(to_text(talk), reply.text) for talk, reply in zip(talks, replies, strict=True)
     ]
@@ -133,15 +128,10 @@ def _gate(
         words = f"the start model refuses {refusal:.0%} of held-out red-team prompts"
     log.info("helpful: %s", words)
     rows = [
-        {
-            "prompt_id": prompt.id,
-            "messages": to_messages(prompt.conversation),
-            "response": reply.text,
-            "style": verdict.style,
-        }
+        GateReply(prompt.id, prompt.conversation, reply.text, verdict.style.value)
         for prompt, reply, verdict in zip(prompts, replies, verdicts, strict=True)
     ]
-    write_json(out / "gate.json", {"refusal": refusal, "n": len(rows), "words": words})
-    write_jsonl(out / "gate.jsonl", rows)
-    tracker.metrics({"gate_refusal": refusal}, 0)
-    tracker.table("gate", rows)
+    out.gate.write(Gate(refusal, len(rows), words))
+    out.gate_replies.write(rows)
+    job.tracker.metrics({"gate_refusal": refusal}, 0)
+    job.tracker.table("gate", to_json(rows, list[GateReply]))

@@ -10,28 +10,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
-from cai.config import Config, Labels, PMConfig
+from cai.config import Labels, PMConfig
+from cai.contracts.cards import preference_model_card
+from cai.contracts.preferences import (
+    PMFolder,
+    PMInputs,
+    PMStageSettings,
+    PreferenceModels,
+)
 from cai.data.pairs import SOURCE, read_pairs
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import family
 from cai.errors import UserError
-from cai.lm.cards import preference_model_card
+from cai.files import write_text
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
+from cai.pipeline.stage import Job
+from cai.results.labels import PMMetrics, PMSettings
 from cai.seeds import seed_of
 from cai.tracking import Tracker
 from cai.training.pm_metrics import evaluate
-from cai.training.preference import LabelledPair, PreferenceModule, pair_tree
+from cai.training.preference import PairExample, PreferenceModule, pair_tree
+from cai.training.reward import adapter_name
 from cai.training.trainer import Record, fit, seed_everything
 
 log = logging.getLogger(__name__)
-
-COMPARISONS = "comparisons.jsonl"
-"""What a PM was trained on, kept beside it: DPO learns from the same."""
-PRETRAINED = "pretrained"
-"""Folder of the PM as it was before its own comparisons."""
 
 
 class Lessons(NamedTuple):
@@ -48,38 +52,35 @@ class Lessons(NamedTuple):
     held_out: dict[str, list[Comparison]]
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job: Job) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
-    settings = config.pm
-    assert settings is not None
-    seed_everything(config.seed)
-    corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
-    training = _comparisons(config, corpus, inputs)
-    if settings.pretrain:
-        training += pretraining(Path(settings.pretrain), corpus, model)
-    halves = halve(training, config.seed) if settings.holdout_twin else [training]
+    seed_everything(settings.seed)
+    corpus = load_corpus(settings.data)
+    model = load_model(settings.model, job.hardware)
+    pm = settings.pm
+    training = _comparisons(settings, corpus, inputs)
+    if pm.pretrain:
+        training += pretraining(Path(pm.pretrain), corpus, model)
+    halves = halve(training, settings.seed) if pm.holdout_twin else [training]
     held_out = _held_out(corpus)
-    write_json(out / "settings.json", {"lower_bound": settings.lower_bound})
+    out.settings.write(PMSettings(pm.lower_bound))
     for name, comparisons in zip(("model", "twin"), halves, strict=False):
         first = [comparison for comparison in comparisons if comparison.source == SOURCE]
         own = [comparison for comparison in comparisons if comparison.source != SOURCE]
-        for member in range(settings.members if own else 0):
-            folder = out / (name if member == 0 else f"{name}-{member}")
-            _train(config, model, folder, Lessons(first, own, held_out), tracker)
+        for member in range(pm.members if own else 0):
+            folder = out.named(name if member == 0 else f"{name}-{member}")
+            _train(settings, model, folder, Lessons(first, own, held_out), job)
 
 
-def _comparisons(config: Config, corpus: Corpus, inputs: dict[str, Artifact]) -> list[Comparison]:
+def _comparisons(settings: PMStageSettings, corpus: Corpus, inputs: PMInputs) -> list[Comparison]:
     """Return the training comparisons of both kinds."""
-    settings, recipe = config.pm, config.recipe
-    assert settings is not None
+    pm, recipe = settings.pm, settings.recipe
     comparisons: list[Comparison] = []
-    if settings.mixture.helpful:
-        comparisons += corpus.helpful_pairs.train[: settings.helpful_pairs]
-    if settings.mixture.harmless and recipe.labels is Labels.ai:
-        rows = read_jsonl(inputs["feedback"].path / "comparisons.jsonl")
-        comparisons += [Comparison.from_row(row) for row in rows]
-    if settings.mixture.harmless and recipe.labels is Labels.human:
+    if pm.mixture.helpful:
+        comparisons += corpus.helpful_pairs.train[: pm.helpful_pairs]
+    if pm.mixture.harmless and inputs.feedback is not None:
+        comparisons += map(Comparison.from_row, inputs.feedback.comparisons.read())
+    if pm.mixture.harmless and recipe.labels is Labels.human:
         comparisons += corpus.harmless_pairs.train
     if not comparisons:
         raise UserError(
@@ -154,7 +155,7 @@ def _held_out(corpus: Corpus) -> dict[str, list[Comparison]]:
 
 def weighted_pairs(
     model: LanguageModel, comparisons: Sequence[Comparison], settings: PMConfig
-) -> list[LabelledPair]:
+) -> list[PairExample]:
     """Encode comparisons; the weights of a kind add up to its share of the mixture.
 
     With shares of 1 and 1 both kinds weigh the same in the loss, whatever their numbers.
@@ -167,59 +168,60 @@ def weighted_pairs(
         share = shares[comparison.source] / total
         weight = share * len(comparisons) / counts[comparison.source]
         tree = pair_tree(model, comparison)
-        pairs.append(LabelledPair(tree, comparison.probability, weight, comparison.source))
+        pairs.append(PairExample(tree, comparison.probability, weight, comparison.source))
     return pairs
 
 
 def _train(
-    config: Config,
+    settings: PMStageSettings,
     model: LanguageModel,
-    folder: Path,
+    folder: PMFolder,
     lessons: Lessons,
-    tracker: Tracker,
+    job: Job,
 ) -> None:
     """Train one PM, measure it on held-out comparisons and write its folder."""
-    settings = config.pm
-    assert settings is not None
-    if (folder / "README.md").exists():  # the last file of a finished PM
+    if folder.card.exists():  # the last file of a finished PM
         return
-    folder.mkdir(exist_ok=True)
-    name = adapter_name(folder)
-    scorer = _untrained(config, model, name)
-    write_jsonl(folder / COMPARISONS, [comparison.to_row() for comparison in lessons.own])
-    pairs = weighted_pairs(model, lessons.own, settings)
-    record, record_first = (recorder(tracker, key) for key in (name, f"{name}/pretrain"))
+    folder.path.mkdir(exist_ok=True)
+    name = adapter_name(folder.path)
+    scorer = _untrained(settings, model, name, job)
+    folder.comparisons.write(comparison.to_row() for comparison in lessons.own)
+    pairs = weighted_pairs(model, lessons.own, settings.pm)
+    record = recorder(job.tracker, name)
+    tokens = job.hardware.micro_tokens
     with scorer.model.use(scorer.adapter):
         if lessons.first:
-            earlier = (folder / PRETRAINED, lessons.first)
-            _pretrain(config, name, scorer, earlier, record_first)
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, name, "order"))
-        module = PreferenceModule(scorer, pairs, settings, plan, record)
-        fit(module, config.hardware, folder, name)
-        metrics = evaluate(
-            scorer.model, scorer.head, lessons.held_out, config.hardware.micro_tokens
-        )
-    metrics["trained_on"] = {
+            _pretrain(settings, scorer, folder, lessons.first, job)
+        plan = (tokens, seed_of(settings.seed, name, "order"))
+        module = PreferenceModule(scorer, pairs, settings.pm, plan, record)
+        fit(module, job.hardware, folder.path, name)
+        known = evaluate(scorer.model, scorer.head, lessons.held_out, tokens)
+    trained = {
         source: sum(pair.source == source for pair in pairs) for source in ("harmless", "helpful")
     }
-    metrics["pretrained_on"] = len(lessons.first)
-    scorer.save(folder)
-    write_jsonl(folder / "history.jsonl", module.history)
-    write_json(folder / "metrics.json", metrics)
-    flat = {
-        f"{s['name']}/{k}": s[k] for s in metrics["sources"] for k in ("loss", "accuracy", "ece")
+    metrics = replace(known, trained_on=trained, pretrained_on=len(lessons.first))
+    scorer.save(folder.path)
+    folder.history.write(module.history)
+    folder.metrics.write(metrics)
+    record(_flat(metrics), module.n_steps)
+    write_text(folder.card, preference_model_card(settings, metrics))
+
+
+def _flat(metrics: PMMetrics) -> dict[str, float]:
+    return {
+        f"{source.name}/{key}": getattr(source, key)
+        for source in metrics.sources
+        for key in ("loss", "accuracy", "ece")
     }
-    record(flat, module.n_steps)
-    (folder / "README.md").write_text(preference_model_card(config, metrics), encoding="utf-8")
 
 
-def _untrained(config: Config, model: LanguageModel, name: str) -> ScalarModel:
+def _untrained(settings: PMStageSettings, model: LanguageModel, name: str, job: Job) -> ScalarModel:
     """Make a new adapter on the base, or load the base again to train all of it; add a head."""
-    assert config.pm is not None
-    head = ScalarHead(model.hidden_size, seed_of(config.seed, name, "head")).to(model.device)
-    if config.pm.full_finetuning:
-        return ScalarModel(own_network(config.model, config.hardware), None, head)
-    model.add_adapter(name, seed_of(config.seed, name))
+    seed = seed_of(settings.seed, name, "head")
+    head = ScalarHead(model.hidden_size, seed).to(model.device)
+    if settings.pm.full_finetuning:
+        return ScalarModel(own_network(settings.model, job.hardware), None, head)
+    model.add_adapter(name, seed_of(settings.seed, name))
     return ScalarModel(model, name, head)
 
 
@@ -233,37 +235,31 @@ def recorder(tracker: Tracker, name: str) -> Record:
 
 
 def _pretrain(
-    config: Config,
-    name: str,
+    settings: PMStageSettings,
     scorer: ScalarModel,
-    data: tuple[Path, Sequence[Comparison]],
-    record: Record,
+    whole: PMFolder,
+    comparisons: Sequence[Comparison],
+    job: Job,
 ) -> None:
     """Train a PM for one epoch on other comparisons, each weighing the same.
 
     Preference model pre-training (Askell et al. 2021). The result is kept in a folder, from which
     a run that was killed later takes it.
     """
-    assert config.pm is not None
-    folder, comparisons = data
-    finished = folder / "history.jsonl"
-    if finished.exists():
-        scorer.restore(folder)
+    name, folder = adapter_name(whole.path), whole.pretrained
+    if folder.history.exists():
+        scorer.restore(folder.path)
         return
-    folder.mkdir(exist_ok=True)
-    settings = replace(config.pm, optimizer=replace(config.pm.optimizer, epochs=1.0))
+    folder.path.mkdir(exist_ok=True)
+    pm = replace(settings.pm, optimizer=replace(settings.pm.optimizer, epochs=1.0))
     trees = [pair_tree(scorer.model, comparison) for comparison in comparisons]
     pairs = [
-        LabelledPair(tree, c.probability, 1.0, c.source)
+        PairExample(tree, c.probability, 1.0, c.source)
         for tree, c in zip(trees, comparisons, strict=True)
     ]
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, name, PRETRAINED))
-    module = PreferenceModule(scorer, pairs, settings, plan, record)
-    fit(module, config.hardware, folder, f"{name} {PRETRAINED}")
-    scorer.save(folder)
-    write_jsonl(finished, module.history)
-
-
-def adapter_name(folder: Path) -> str:
-    """Name a PM's adapter; a bare "model" would collide with a part of the network."""
-    return "pm_" + folder.name.replace("-", "_")
+    plan = (job.hardware.micro_tokens, seed_of(settings.seed, name, "pretrained"))
+    record = recorder(job.tracker, f"{name}/pretrain")
+    module = PreferenceModule(scorer, pairs, pm, plan, record)
+    fit(module, job.hardware, folder.path, f"{name} pretrained")
+    scorer.save(folder.path)
+    folder.history.write(module.history)

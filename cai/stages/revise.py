@@ -3,58 +3,55 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
-from cai.config import Config, GuardsConfig, ReviseConfig, RevisionPrinciple
+from cai.config import ReviseConfig, RevisionPrinciple
 from cai.constitution.guards import faults, near_duplicates
 from cai.constitution.principles import Constitution, load_constitution
 from cai.constitution.prompts import critique_request, revision_request
+from cai.contracts.assistants import HelpfulAssistant, ReviseInputs, ReviseSettings, Revisions
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
-from cai.dialogue import Conversation, assistant, from_messages, human, to_messages
+from cai.dialogue import Conversation, assistant, human
+from cai.jsonl import to_json
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
-from cai.sampling.replies import Reply, sample_replies
-from cai.sampling.shards import Row, make_rows
+from cai.pipeline.stage import Job
+from cai.results.revisions import Revision, RevisionRound, Yield
+from cai.sampling.replies import SampledReply, sample_replies
+from cai.sampling.shards import make_rows
 from cai.seeds import draw, seed_of
-from cai.tracking import Tracker
 
 ADAPTER = "helpful"
 SILENCE = "..."
 """Stands for an empty text in the requests that follow it."""
 
-Step = dict[str, Any]
 
-
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
-    """Write ``revisions.jsonl``, a row per prompt with every text, principle, seed and verdict."""
-    settings = config.revise
-    assert settings is not None
-    corpus = load_corpus(config.data)
-    prompts = corpus.red_team.train[: settings.prompts]
-    reviser = _Reviser(config, settings, inputs["helpful"], corpus.demonstrations)
-    sampled, done = out / "sampled.jsonl", out / "revisions.jsonl"
-    if done.exists():
-        rows = read_jsonl(done)
+def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job) -> None:
+    """Write a row per prompt with every text, principle, seed and verdict."""
+    corpus = load_corpus(settings.data)
+    prompts = corpus.red_team.train[: settings.revise.prompts]
+    model = load_model(settings.model, job.hardware)
+    reviser = _Reviser(settings, model, inputs.helpful, corpus.demonstrations)
+    if out.rows.exists():
+        rows = out.rows.read()
     else:
-        rows = make_rows(
-            sampled,
+        sampled = make_rows(
+            out.sampled,
             len(prompts),
-            settings.batch_size,
+            settings.revise.batch_size,
             lambda part: reviser.revise([prompts[i] for i in part]),
             "revise",
         )
-        mark_repeats(rows, settings)
-        write_jsonl(done, rows)
-    sampled.unlink(missing_ok=True)
-    table = yield_table(rows, settings)
-    write_json(out / "yield.json", table)
-    usable = sum(not step["faults"] for row in rows for step in row["rounds"])
-    steps = sum(len(row["rounds"]) for row in rows)
-    tracker.metrics({"rows": len(rows), "yield": usable / max(1, steps)}, 0)
-    tracker.table("revisions", rows)
+        rows = mark_repeats(sampled, settings.revise)
+        out.rows.write(rows)
+    out.sampled.path.unlink(missing_ok=True)
+    out.yields.write(yield_table(rows, settings.revise))
+    usable = sum(not step.faults for row in rows for step in row.rounds)
+    steps = sum(len(row.rounds) for row in rows)
+    job.tracker.metrics({"rows": len(rows), "yield": usable / max(1, steps)}, 0)
+    job.tracker.table("revisions", to_json(rows, list[Revision]))
 
 
 class _Reviser:
@@ -62,28 +59,26 @@ class _Reviser:
 
     def __init__(
         self,
-        config: Config,
-        settings: ReviseConfig,
-        helpful: Artifact,
+        settings: ReviseSettings,
+        model: LanguageModel,
+        helpful: HelpfulAssistant,
         demonstrations: list[Demonstration],
     ) -> None:
-        self.settings, self.seed = settings, config.seed
-        self.constitution: Constitution = load_constitution(config.constitution)
-        self.model: LanguageModel = load_model(config.model, config.hardware)
-        self.adapter = ADAPTER if has_adapter(helpful.path / "model") else None
+        self.settings, self.seed, self.model = settings.revise, settings.seed, model
+        self.constitution: Constitution = load_constitution(settings.constitution)
+        self.adapter = ADAPTER if has_adapter(helpful.model) else None
         if self.adapter is not None:
-            self.model.add_adapter(self.adapter, 0, helpful.path / "model")
+            self.model.add_adapter(self.adapter, 0, helpful.model)
         self.fingerprint = helpful.fingerprint
         self.shots = demonstrations
 
-    def revise(self, prompts: list[Prompt]) -> list[Row]:
+    def revise(self, prompts: list[Prompt]) -> list[Revision]:
         """Sample first replies, then every round for all prompts together."""
         settings = self.settings
         talks = [prompt.conversation for prompt in prompts]
         reply_sampling = Sampling(settings.reply_tokens, temperature=settings.temperature)
         seeds = [self._seed(prompt, "reply") for prompt in prompts]
         replies = sample_replies(self.model, self.adapter, talks, seeds, reply_sampling)
-        rows = [self._row(*pair) for pair in zip(prompts, replies, strict=True)]
         rules = [
             draw(
                 self.constitution.revision,
@@ -94,19 +89,18 @@ class _Reviser:
             )
             for prompt in prompts
         ]
+        present = [reply.text for reply in replies]
+        rounds: list[list[RevisionRound]] = [[] for _ in prompts]
         for number in range(1, settings.rounds + 1):
-            before = [
-                row["rounds"][-1]["revision"] if row["rounds"] else row["response"] for row in rows
-            ]
-            drawn = [rules[i][number - 1] for i in range(len(rows))]
-            steps = self._round(number, prompts, before, drawn)
-            for row, step in zip(rows, steps, strict=True):
-                row["rounds"].append(step)
-        return rows
+            steps = self._round(number, prompts, present, [drawn[number - 1] for drawn in rules])
+            present = [step.revision for step in steps]
+            for done, step in zip(rounds, steps, strict=True):
+                done.append(step)
+        return [self._row(*row) for row in zip(prompts, replies, rounds, strict=True)]
 
     def _round(
         self, number: int, prompts: list[Prompt], before: list[str], rules: list[RevisionPrinciple]
-    ) -> list[dict[str, Any]]:
+    ) -> list[RevisionRound]:
         """Criticise and revise the present reply of every prompt."""
         settings = self.settings
         rules_shown = [self._shot_rules(prompt, number) for prompt in prompts]
@@ -132,27 +126,27 @@ class _Reviser:
         sampling = Sampling(settings.reply_tokens, temperature=settings.temperature)
         revisions = sample_replies(self.model, self.adapter, asked, seeds, sampling)
         return [
-            {
-                "round": number,
-                "principle": rules[i].id,
-                "shots": {
+            RevisionRound(
+                round=number,
+                principle=rules[i].id,
+                shots={
                     shot.prompt.id: rule.id
                     for shot, rule in zip(self.shots, rules_shown[i], strict=False)
                 },
-                "critique_seed": self._seed(prompts[i], f"critique {number}")
+                critique_seed=self._seed(prompts[i], f"critique {number}")
                 if settings.critique
                 else None,
-                "critique": critiques[i],
-                "revision_seed": seeds[i],
-                "revision": reply.text,
-                "finished": reply.finished,
-                "faults": self._faults(reply, shots[i] + talks[i], before[i], rules[i]),
-            }
+                critique=critiques[i],
+                revision_seed=seeds[i],
+                revision=reply.text,
+                finished=reply.finished,
+                faults=self._faults(reply, shots[i] + talks[i], before[i], rules[i]),
+            )
             for i, reply in enumerate(revisions)
         ]
 
     def _faults(
-        self, reply: Reply, said: Conversation, before: str, rule: RevisionPrinciple
+        self, reply: SampledReply, said: Conversation, before: str, rule: RevisionPrinciple
     ) -> list[str]:
         """Look for faults of one revision; an echo may be of a request too."""
         heard = (*said, human(rule.critique), human(rule.revision))
@@ -171,51 +165,42 @@ class _Reviser:
             turns = (*turns, *asked, assistant(shot.revision))
         return turns
 
-    def _row(self, prompt: Prompt, reply: Reply) -> Row:
-        return {
-            "prompt_id": prompt.id,
-            "kind": prompt.kind,
-            "messages": to_messages(prompt.conversation),
-            "seed": self._seed(prompt, "reply"),
-            "model": self.fingerprint,
-            "response": reply.text,
-            "finished": reply.finished,
-            "rounds": [],
-        }
+    def _row(self, prompt: Prompt, reply: SampledReply, rounds: list[RevisionRound]) -> Revision:
+        return Revision(
+            prompt_id=prompt.id,
+            kind=prompt.kind,
+            messages=prompt.conversation,
+            seed=self._seed(prompt, "reply"),
+            model=self.fingerprint,
+            response=reply.text,
+            finished=reply.finished,
+            rounds=rounds,
+        )
 
     def _seed(self, prompt: Prompt, what: str) -> int:
         return seed_of(self.seed, "revise", prompt.id, what)
 
 
-def mark_repeats(rows: list[Row], settings: ReviseConfig) -> None:
+def mark_repeats(rows: Sequence[Revision], settings: ReviseConfig) -> list[Revision]:
     """Add the fault of saying nearly what an earlier row says in the same round."""
-    guards: GuardsConfig = settings.guards
-    if not guards.near_duplicate:
-        return
+    if not settings.guards.near_duplicate:
+        return list(rows)
+    rounds = [list(row.rounds) for row in rows]
     for number in range(settings.rounds):
-        steps: list[Step] = [row["rounds"][number] for row in rows]
-        repeated = near_duplicates([step["revision"] for step in steps])
-        for step, again in zip(steps, repeated, strict=True):
-            step["faults"] += ["near_duplicate"] if again else []
+        repeated = near_duplicates([steps[number].revision for steps in rounds])
+        for steps, again in zip(rounds, repeated, strict=True):
+            if again:
+                step = steps[number]
+                steps[number] = replace(step, faults=[*step.faults, "near_duplicate"])
+    return [replace(row, rounds=steps) for row, steps in zip(rows, rounds, strict=True)]
 
 
-def yield_table(rows: list[Row], settings: ReviseConfig) -> list[dict[str, Any]]:
+def yield_table(rows: Sequence[Revision], settings: ReviseConfig) -> list[Yield]:
     """Count faults per round: what was left out of training, and why."""
     table = []
     for number in range(1, settings.rounds + 1):
         counts: Counter[str] = Counter()
         for row in rows:
-            counts.update(row["rounds"][number - 1]["faults"] or ["usable"])
-        table += [
-            {"round": number, "fault": fault, "rows": n, "of": len(rows)}
-            for fault, n in sorted(counts.items())
-        ]
+            counts.update(row.rounds[number - 1].faults or ["usable"])
+        table += [Yield(number, fault, n, len(rows)) for fault, n in sorted(counts.items())]
     return table
-
-
-def usable_revisions(row: Row, up_to_round: int, last_only: bool) -> list[tuple[Conversation, str]]:
-    """Return a row's prompt with each revision that is fit for training."""
-    talk = from_messages(row["messages"])
-    steps = [step for step in row["rounds"] if step["round"] <= up_to_round]
-    chosen = steps[-1:] if last_only else steps
-    return [(talk, step["revision"]) for step in chosen if not step["faults"]]

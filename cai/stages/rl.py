@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 from pathlib import Path
 
-from cai.artifacts import Artifact, read_jsonl, write_jsonl
-from cai.config import Config, CriticStart, HardwareConfig, Policy
+from cai.config import CriticStart, Policy
+from cai.contracts.policies import PolicyResult, RLInputs, RLSettings
 from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
-from cai.lm.heads import (
-    ScalarHead,
-    has_scalar_model,
-    load_head,
-    load_scalar_model,
-    save_model,
-)
+from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.pipeline.stage import Job
+from cai.results.common import Numbers
 from cai.seeds import seed_of
-from cai.stages.pm import COMPARISONS, adapter_name
-from cai.tracking import Tracker
 from cai.training.dpo import DPOModule
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
-from cai.training.preference import LabelledPair, pair_tree
+from cai.training.preference import PairExample, pair_tree
+from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import fit, seed_everything
 from cai.training.watch import GoodhartWatch
@@ -33,109 +26,76 @@ from cai.training.watch import GoodhartWatch
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+def run(settings: RLSettings, inputs: RLInputs, out: PolicyResult, job: Job) -> None:
     """Train the policy by the recipe's method; keep its history and sample transcripts."""
-    assert config.rl is not None
-    seed_everything(config.seed)
-    model = load_model(config.model, config.hardware)
-    train = {Policy.ppo: _train_by_ppo, Policy.dpo: _train_by_dpo}[config.recipe.policy]
-    history = train(config, inputs, model, out, tracker)
-    save_model(model, POLICY, out / "model")
-    write_jsonl(out / "history.jsonl", history)
+    seed_everything(settings.seed)
+    model = load_model(settings.model, job.hardware)
+    train = {Policy.ppo: _train_by_ppo, Policy.dpo: _train_by_dpo}[settings.recipe.policy]
+    history = train(settings, inputs, model, out, job)
+    save_model(model, POLICY, out.model)
+    out.history.write(history)
 
 
 def _train_by_ppo(
-    config: Config,
-    inputs: dict[str, Artifact],
-    model: LanguageModel,
-    out: Path,
-    tracker: Tracker,
-) -> list[dict[str, float]]:
-    settings = config.rl
-    assert settings is not None
-    corpus = load_corpus(config.data)
-    roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
-    module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
-    twin = load_reward_model(config.hardware, model, inputs["pm"].path, "twin") or roles.reward
-    watch = GoodhartWatch(config, model, roles, twin, (corpus, out, tracker))
+    settings: RLSettings, inputs: RLInputs, model: LanguageModel, out: PolicyResult, job: Job
+) -> list[Numbers]:
+    rl, record = settings.rl, job.tracker.metrics
+    corpus = load_corpus(settings.data)
+    reward = load_reward_model(job.hardware, model, inputs.pm, "model")
+    if reward is None:
+        raise UserError("the pm stage has no preference model: delete its result and run again")
+    roles = _cast(settings, model, inputs, reward)
+    plan = (job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
+    module = PPOModule(model, roles, _prompts(model, corpus), rl, plan, record)
+    twin = load_reward_model(job.hardware, model, inputs.pm, "twin") or reward
+    watch = GoodhartWatch(settings, model, roles, twin, (corpus, out, job))
     module.watch = watch
-    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
-    save_model(model, CRITIC, out / "critic", roles.critic_head)
-    write_jsonl(out / "transcripts.jsonl", watch.transcripts())
+    fit(module, job.hardware, out.path, "rl", every=rl.evaluate_every)
+    save_model(model, CRITIC, out.critic, roles.critic_head)
+    out.transcripts.write(watch.transcripts())
     return module.history
 
 
 def _train_by_dpo(
-    config: Config,
-    inputs: dict[str, Artifact],
-    model: LanguageModel,
-    out: Path,
-    tracker: Tracker,
-) -> list[dict[str, float]]:
+    settings: RLSettings, inputs: RLInputs, model: LanguageModel, out: PolicyResult, job: Job
+) -> list[Numbers]:
     """Learn from the comparisons of the PM's half; the twin's half stays unseen."""
-    settings = config.rl
-    assert settings is not None
-    start = inputs[config.recipe.start.value]
-    reference = _start_from(model, start, seed_of(config.seed, "rl", "adapter"))
-    rows = read_jsonl(inputs["pm"].path / "model" / COMPARISONS)
-    comparisons = [Comparison.from_row(row) for row in rows]
-    pairs = [LabelledPair(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
-    module = DPOModule(model, (POLICY, reference), pairs, settings.dpo, plan, tracker.metrics)
-    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
+    rl = settings.rl
+    reference = _start_from(model, inputs.start.model, seed_of(settings.seed, "rl", "adapter"))
+    comparisons = map(Comparison.from_row, inputs.pm.named("model").comparisons.read())
+    pairs = [PairExample(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
+    plan = (job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
+    module = DPOModule(model, (POLICY, reference), pairs, rl.dpo, plan, job.tracker.metrics)
+    fit(module, job.hardware, out.path, "rl", every=rl.evaluate_every)
     return module.history
 
 
-def _start_from(model: LanguageModel, start: Artifact, seed: int) -> str | None:
+def _start_from(model: LanguageModel, start: Path, seed: int) -> str | None:
     """Add the policy as a copy of its start, and the start as its reference; return its name."""
-    model.add_adapter(POLICY, seed, start.path / "model")
-    if not has_adapter(start.path / "model"):
+    model.add_adapter(POLICY, seed, start)
+    if not has_adapter(start):
         return None
-    model.add_adapter(REFERENCE, seed, start.path / "model")
+    model.add_adapter(REFERENCE, seed, start)
     return REFERENCE
 
 
-def _cast(config: Config, model: LanguageModel, start: Artifact, pm: Artifact) -> Roles:
+def _cast(
+    settings: RLSettings, model: LanguageModel, inputs: RLInputs, reward: RewardModel
+) -> Roles:
     """Give every role its adapter on the one base."""
-    assert config.rl is not None
-    seed = seed_of(config.seed, "rl", "adapter")
-    reference = _start_from(model, start, seed)
-    from_pm = config.rl.critic.start is CriticStart.pm
-    if from_pm and not has_adapter(pm.path / "model"):
+    pm = inputs.pm.named("model")
+    seed = seed_of(settings.seed, "rl", "adapter")
+    reference = _start_from(model, inputs.start.model, seed)
+    from_pm = settings.rl.critic.start is CriticStart.pm
+    if from_pm and not has_adapter(pm.path):
         raise UserError(
             "rl.critic.start=pm needs a preference model that is an adapter: set "
             "rl.critic.start=zero, or pm.full_finetuning=false"
         )
-    model.add_adapter(CRITIC, seed_of(seed, CRITIC), pm.path / "model" if from_pm else None)
-    head = (
-        load_head(pm.path / "model", model.hidden_size)
-        if from_pm
-        else ScalarHead(model.hidden_size, None)
-    )
-    reward = load_reward_model(config.hardware, model, pm.path, "model")
-    assert reward is not None
-    head.offset = held_out_mean(pm.path / "model") if from_pm else 0.0
+    model.add_adapter(CRITIC, seed_of(seed, CRITIC), pm.path if from_pm else None)
+    head = load_head(pm.path, model.hidden_size) if from_pm else ScalarHead(model.hidden_size, None)
+    head.offset = pm.metrics.read().mean if from_pm else 0.0
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
-
-
-def load_reward_model(
-    hardware: HardwareConfig, model: LanguageModel, folder: Path, name: str
-) -> RewardModel | None:
-    """Load a PM, with all its members, from the folder of the pm stage; None if it has none."""
-    paths = sorted(p for p in (folder / name, *folder.glob(f"{name}-*")) if has_scalar_model(p))
-    if not paths:
-        return None
-    members = [load_scalar_model(model, adapter_name(path), path, hardware) for path in paths]
-    # Scores are averaged over the members, and so is the level that is taken off.
-    mean = statistics.fmean(held_out_mean(path) for path in paths)
-    lower_bound = json.loads((folder / "settings.json").read_text())["lower_bound"]
-    return RewardModel(members, mean, lower_bound)
-
-
-def held_out_mean(folder: Path) -> float:
-    """Read the mean score that one PM gives to held-out replies."""
-    return float(json.loads((folder / "metrics.json").read_text())["mean"])
 
 
 def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:

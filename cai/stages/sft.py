@@ -6,11 +6,10 @@ import itertools
 import logging
 import random
 from collections.abc import Sequence
-from pathlib import Path
 
-from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
-from cai.config import Config, HelpfulSource, Revisions, SFTConfig, Start
+from cai.config import HelpfulSource, Revisions, SFTConfig, Start
 from cai.constitution.guards import ends_a_sentence
+from cai.contracts.assistants import SLCAI, HelpfulAssistant, SFTInputs, SFTSettings
 from cai.data.records import Example
 from cai.data.sources import load_corpus
 from cai.dialogue import Conversation
@@ -19,11 +18,11 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
+from cai.pipeline.stage import Job
+from cai.results.revisions import HelpfulAnswer, Revision, SFTMetrics
 from cai.sampling.replies import sample_replies
-from cai.sampling.shards import Row, make_rows
+from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
-from cai.stages.revise import usable_revisions
-from cai.tracking import Tracker
 from cai.training.sft import SFTModule, mean_loss
 from cai.training.trainer import fit, seed_everything
 
@@ -33,49 +32,56 @@ ADAPTER = "sft"
 HELPFUL = "helpful"
 SAMPLES = 2
 """Replies of the helpful model per helpful prompt, as in the paper."""
+ANSWER_TOKENS = 128
+"""Longest of them."""
 
 Pairs = list[tuple[Conversation, str]]
+"""Prompts, each with a reply to learn."""
 
 
-def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker) -> None:
+def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     """Train one epoch on the mixture and measure the loss on held-out helpful answers."""
-    settings = config.sft
-    assert settings is not None
-    seed_everything(config.seed)
-    corpus = load_corpus(config.data)
-    model = load_model(config.model, config.hardware)
-    revisions = _revisions(settings, read_jsonl(inputs["revise"].path / "revisions.jsonl"))
-    n_helpful = round(len(revisions) * settings.helpful_per_revision)
-    helpful = _helpful(config, model, inputs["helpful"], corpus.helpful.train, n_helpful, out)
+    seed_everything(settings.seed)
+    corpus = load_corpus(settings.data)
+    model = load_model(settings.model, job.hardware)
+    revisions = _revisions(settings.sft, inputs.revise.rows.read())
+    n_helpful = round(len(revisions) * settings.sft.helpful_per_revision)
+    order = random.Random(seed_of(settings.seed, "sft", "helpful"))
+    prompts = order.sample(corpus.helpful.train, len(corpus.helpful.train))
+    if settings.sft.helpful_source is HelpfulSource.human:
+        repeated = itertools.islice(itertools.cycle(prompts), n_helpful)
+        helpful = [(example.prompt.conversation, example.response) for example in repeated]
+    else:
+        asked = prompts[: -(-n_helpful // SAMPLES)]
+        helpful = _sampled(settings, model, inputs.helpful, asked, out)[:n_helpful]
+        if len(helpful) < n_helpful:
+            whole = "sft: %d helpful answers of the model are whole, %d wanted"
+            log.warning(whole, len(helpful), n_helpful)
     examples = [_tree(model, *pair) for pair in (*revisions, *helpful)]
     log.info("sft: %d revisions and %d helpful answers", len(revisions), len(helpful))
 
-    start = inputs["helpful"].path / "model" if settings.start is Start.helpful else None
-    model.add_adapter(ADAPTER, seed_of(config.seed, "sft", "adapter"), start)
+    start = inputs.helpful.model if settings.sft.start is Start.helpful else None
+    model.add_adapter(ADAPTER, seed_of(settings.seed, "sft", "adapter"), start)
     held_out = [
         _tree(model, example.prompt.conversation, example.response)
         for example in corpus.helpful.validation
     ]
+    tokens = job.hardware.micro_tokens
     with model.use(ADAPTER):
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, "sft", "order"))
-        module = SFTModule(model, ADAPTER, examples, settings.optimizer, plan, tracker.metrics)
-        fit(module, config.hardware, out, "sft")
-        loss = mean_loss(model, held_out, config.hardware.micro_tokens)
-    save_model(model, ADAPTER, out / "model")
-    write_jsonl(out / "history.jsonl", module.history)
-    write_json(
-        out / "metrics.json",
-        {"revisions": len(revisions), "helpful": len(helpful), "held_out_helpful_loss": loss},
-    )
-    tracker.metrics({"held_out_helpful_loss": loss}, module.n_steps)
+        plan = (tokens, seed_of(settings.seed, "sft", "order"))
+        optimizer = settings.sft.optimizer
+        module = SFTModule(model, ADAPTER, examples, optimizer, plan, job.tracker.metrics)
+        fit(module, job.hardware, out.path, "sft")
+        loss = mean_loss(model, held_out, tokens)
+    save_model(model, ADAPTER, out.model)
+    out.history.write(module.history)
+    out.metrics.write(SFTMetrics(len(revisions), len(helpful), loss))
+    job.tracker.metrics({"held_out_helpful_loss": loss}, module.n_steps)
 
 
-def _revisions(settings: SFTConfig, rows: Sequence[Row]) -> Pairs:
-    last_only = settings.revisions is Revisions.last
-    pairs = [
-        pair for row in rows for pair in usable_revisions(row, settings.up_to_round, last_only)
-    ]
-    if rows and not rows[0]["rounds"]:
+def _revisions(settings: SFTConfig, rows: Sequence[Revision]) -> Pairs:
+    pairs = [pair for row in rows for pair in usable_revisions(row, settings)]
+    if rows and not rows[0].rounds:
         raise UserError(
             "revise.rounds=0 makes no revision to train on: use at least 1 for stage=sft and later"
         )
@@ -87,52 +93,43 @@ def _revisions(settings: SFTConfig, rows: Sequence[Row]) -> Pairs:
     return pairs
 
 
-def _helpful(
-    config: Config,
+def usable_revisions(row: Revision, settings: SFTConfig) -> Pairs:
+    """Return a row's prompt with each revision that is fit for training."""
+    steps = [step for step in row.rounds if step.round <= settings.up_to_round]
+    chosen = steps[-1:] if settings.revisions is Revisions.last else steps
+    return [(row.messages, step.revision) for step in chosen if not step.faults]
+
+
+def _sampled(
+    settings: SFTSettings,
     model: LanguageModel,
-    assistant: Artifact,
+    assistant: HelpfulAssistant,
     examples: Sequence[Example],
-    n: int,
-    out: Path,
+    out: SLCAI,
 ) -> Pairs:
-    """Return ``n`` helpful answers, by people or by the helpful model."""
-    assert config.sft is not None
-    order = random.Random(seed_of(config.seed, "sft", "helpful")).sample(examples, len(examples))
-    if config.sft.helpful_source is HelpfulSource.human:
-        repeated = itertools.islice(itertools.cycle(order), n)
-        return [(example.prompt.conversation, example.response) for example in repeated]
-    prompts = [example.prompt for example in order][: -(-n // SAMPLES)]
-    adapter = HELPFUL if has_adapter(assistant.path / "model") else None
+    """Let the helpful assistant answer prompts; what it did not finish is left out."""
+    adapter = HELPFUL if has_adapter(assistant.model) else None
     if adapter is not None:
-        model.add_adapter(adapter, 0, assistant.path / "model")
-    asked = [(prompt, sample) for prompt in prompts for sample in range(SAMPLES)]
+        model.add_adapter(adapter, 0, assistant.model)
+    asked = [(example.prompt, sample) for example in examples for sample in range(SAMPLES)]
+    sampling = Sampling(ANSWER_TOKENS, temperature=settings.model.temperature)
 
-    sampling = Sampling(128, temperature=config.model.temperature)
-
-    def answer(part: range) -> list[Row]:
+    def answer(part: range) -> list[HelpfulAnswer]:
         talks = [asked[i][0].conversation for i in part]
-        seeds = [seed_of(config.seed, "sft", asked[i][0].id, asked[i][1]) for i in part]
+        seeds = [seed_of(settings.seed, "sft", asked[i][0].id, asked[i][1]) for i in part]
         replies = sample_replies(model, adapter, talks, seeds, sampling)
         return [
-            {
-                "prompt_id": asked[i][0].id,
-                "sample": asked[i][1],
-                "response": reply.text,
-                "finished": reply.finished,
-            }
+            HelpfulAnswer(asked[i][0].id, asked[i][1], reply.text, reply.finished)
             for i, reply in zip(part, replies, strict=True)
         ]
 
-    rows = make_rows(out / "helpful.jsonl", len(asked), 32, answer, "helpful answers")
+    rows = make_rows(out.helpful_answers, len(asked), 32, answer, "helpful answers")
     # A reply that was cut off in mid-sentence would teach the model to stop there.
-    whole = [
-        (prompt.conversation, row["response"])
+    return [
+        (prompt.conversation, row.response)
         for (prompt, _), row in zip(asked, rows, strict=True)
-        if row["response"] and (row["finished"] or ends_a_sentence(row["response"]))
+        if row.response and (row.finished or ends_a_sentence(row.response))
     ]
-    if len(whole) < n:
-        log.warning("sft: %d helpful answers of the model are whole, %d wanted", len(whole), n)
-    return whole[:n]
 
 
 def _tree(model: LanguageModel, conversation: Conversation, reply: str) -> Tree:

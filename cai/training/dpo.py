@@ -15,7 +15,7 @@ from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, hidden_states, pack
 from cai.lm.score import response_scores, token_logprobs
 from cai.training.data import schedule_batches
-from cai.training.preference import LabelledPair
+from cai.training.preference import PairExample
 from cai.training.trainer import Record, ResumableModule, make_optimizer
 
 
@@ -26,7 +26,7 @@ class DPOModule(ResumableModule):
         self,
         model: LanguageModel,
         roles: tuple[str, str | None],
-        pairs: Sequence[LabelledPair],
+        pairs: Sequence[PairExample],
         settings: DPOConfig,
         plan: tuple[int, int],
         record: Record,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from cai.algorithms.calibration import expected_calibration_error, fold, reliability_rows, sigmoid
+from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
+from cai.results.common import bins_of
+from cai.results.labels import HeldOut, PMMetrics
 from cai.training.preference import pair_tree, score_responses
 
 
@@ -21,8 +22,11 @@ def evaluate(
     head: ScalarHead,
     held_out: dict[str, list[Comparison]],
     max_tokens: int,
-) -> dict[str, Any]:
-    """Measure loss, accuracy and calibration per kind, and the mean score that is taken off."""
+) -> PMMetrics:
+    """Measure loss, accuracy and calibration per kind, and the mean score that is taken off.
+
+    What it was trained on is not known here and left empty.
+    """
     sources = []
     everything: list[float] = []
     lengths: list[float] = []
@@ -39,27 +43,29 @@ def evaluate(
         flat = [score for pair in scores for score in pair]
         tokens = [float(len(response)) for tree in trees for response in tree.responses]
         sources.append(
-            {
-                "name": name,
-                "n": len(comparisons),
-                "loss": float(pairwise_loss(Pair(a, b), labels)),
-                "accuracy": pairwise_accuracy(Pair(a, b), labels).rate,
-                "ece": expected_calibration_error(*folded),
-                "longer_wins": longer_wins(comparisons),
-                "length_correlation": correlation(flat, tokens),
-            }
+            HeldOut(
+                name=name,
+                n=len(comparisons),
+                loss=float(pairwise_loss(Pair(a, b), labels)),
+                accuracy=pairwise_accuracy(Pair(a, b), labels).rate,
+                ece=expected_calibration_error(*folded),
+                longer_wins=longer_wins(comparisons),
+                length_correlation=correlation(flat, tokens),
+            )
         )
         predicted += list(folded[0])
         truth += list(folded[1])
         everything += flat
         lengths += tokens
-    return {
-        "sources": sources,
-        "mean": statistics.fmean(everything),
-        "std": statistics.pstdev(everything),
-        "length_correlation": correlation(everything, lengths),
-        "reliability": reliability_rows(predicted, truth),
-    }
+    return PMMetrics(
+        sources=sources,
+        mean=statistics.fmean(everything),
+        std=statistics.pstdev(everything),
+        length_correlation=correlation(everything, lengths),
+        reliability=bins_of(predicted, truth),
+        trained_on={},
+        pretrained_on=0,
+    )
 
 
 def longer_wins(comparisons: Sequence[Comparison]) -> float:

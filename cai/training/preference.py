@@ -19,7 +19,7 @@ from cai.training.data import schedule_batches
 from cai.training.trainer import Record, ResumableModule, make_optimizer
 
 
-class LabelledPair(NamedTuple):
+class PairExample(NamedTuple):
     """A comparison as the PM reads it.
 
     Attributes:
@@ -52,7 +52,7 @@ class PreferenceModule(ResumableModule):
     def __init__(
         self,
         scorer: ScalarModel,
-        pairs: Sequence[LabelledPair],
+        pairs: Sequence[PairExample],
         settings: PMConfig,
         plan: tuple[int, int],
         record: Record,

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from cai import interrupt, parallel
 from cai.config import HardwareConfig, OptimizerConfig, Schedule
+from cai.results.common import Numbers
 from cai.training.data import Steps
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class ResumableModule(L.LightningModule):
         """Register the trained weights by name; frozen models stay out of the registry."""
         super().__init__()
         self.automatic_optimization = False
-        self.history: list[dict[str, float]] = []
+        self.history: list[Numbers] = []
         self._record = record
         self._trained = trained
         for name, parameters in trained.items():

@@ -7,22 +7,23 @@ import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cai.algorithms.diversity import distinct_n, self_similarity
-from cai.artifacts import read_jsonl, write_jsonl
-from cai.config import Config, Guard
+from cai.config import Guard
+from cai.contracts.policies import PolicyResult, RLSettings
 from cai.data.sources import Corpus
-from cai.dialogue import to_messages, to_text
+from cai.dialogue import to_text
 from cai.evasiveness.boilerplate import recurrence
 from cai.evasiveness.classifier import classify
+from cai.jsonl import Rows, to_json
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.pipeline.stage import Job
+from cai.results.systems import Transcript
 from cai.sampling.replies import sample_replies
 from cai.seeds import seed_of
-from cai.tracking import Tracker
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
@@ -42,59 +43,55 @@ class GoodhartWatch:
 
     def __init__(
         self,
-        config: Config,
+        settings: RLSettings,
         model: LanguageModel,
         roles: Roles,
         twin: RewardModel,
-        surroundings: tuple[Corpus, Path, Tracker],
+        surroundings: tuple[Corpus, PolicyResult, Job],
     ) -> None:
         """Fix the prompts and their seeds, so that looks differ by the policy alone."""
-        corpus, self.out, self.tracker = surroundings
-        self.config, self.model, self.roles, self.twin = config, model, roles, twin
+        corpus, self.out, self.job = surroundings
+        self.settings, self.model, self.roles, self.twin = settings, model, roles, twin
         helpful = [example.prompt for example in corpus.helpful.validation]
         self.red_team = corpus.red_team.validation[: PROMPTS // 2]
         self.prompts = self.red_team + helpful[: PROMPTS - len(self.red_team)]
 
     def __call__(self, module: PPOModule, step: int) -> bool:
         """Look, keep a snapshot, and say whether training should end."""
-        assert self.config.rl is not None
         values, rows = self._look(step)
         looks = [row for row in module.history if "watch_score" in row]
         module.history[-1].update(values)
-        self.tracker.metrics(values, step)
-        self.tracker.table("transcripts", rows, step)
+        self.job.tracker.metrics(values, step)
+        self.job.tracker.table("transcripts", to_json(rows, list[Transcript]), step)
         folder = self._snapshot(step)
         folder.mkdir(parents=True, exist_ok=True)
-        write_jsonl(folder / "transcripts.jsonl", rows)
+        _transcripts(folder).write(rows)
         if looks:
             best = int(max(looks, key=lambda row: row["twin_score"])["step"])
-            if overoptimised(read_jsonl(self._snapshot(best) / "transcripts.jsonl"), rows):
-                return self._act(self.config.rl.guard, best, step)
+            if overoptimised(_transcripts(self._snapshot(best)).read(), rows):
+                return self._act(self.settings.rl.guard, best, step)
         save_model(self.model, self.roles.policy, folder)
         return False
 
     def _snapshot(self, step: int) -> Path:
-        return self.out / "snapshots" / f"{step + 1:05d}"
+        return self.out.snapshots / f"{step + 1:05d}"
 
-    def transcripts(self) -> list[dict[str, Any]]:
+    def transcripts(self) -> list[Transcript]:
         """Return the replies of every look."""
-        files = sorted((self.out / "snapshots").glob("*/transcripts.jsonl"))
-        return [row for path in files for row in read_jsonl(path)]
+        folders = sorted(path.parent for path in self.out.snapshots.glob("*/transcripts.jsonl"))
+        return [row for folder in folders for row in _transcripts(folder).read()]
 
-    def _look(self, step: int) -> tuple[dict[str, float], list[dict[str, Any]]]:
-        config, model = self.config, self.model
-        assert config.rl is not None
+    def _look(self, step: int) -> tuple[dict[str, float], list[Transcript]]:
+        rl, model = self.settings.rl, self.model
         talks = [prompt.conversation for prompt in self.prompts]
-        seeds = [seed_of(config.seed, "watch", prompt.id) for prompt in self.prompts]
-        sampling = Sampling(
-            config.rl.reply_tokens, config.rl.min_reply_tokens, config.rl.temperature
-        )
+        seeds = [seed_of(self.settings.seed, "watch", prompt.id) for prompt in self.prompts]
+        sampling = Sampling(rl.reply_tokens, rl.min_reply_tokens, rl.temperature)
         replies = sample_replies(model, self.roles.policy, talks, seeds, sampling)
         trees = [
             Tree(model.chat.prompt(talk), [reply.tokens])
             for talk, reply in zip(talks, replies, strict=True)
         ]
-        tokens = config.hardware.micro_tokens
+        tokens = self.job.hardware.micro_tokens
         scores = self.roles.reward.score(trees, tokens).tolist()
         twins = self.twin.score(trees, tokens).tolist()
         texts = [reply.text for reply in replies]
@@ -111,14 +108,7 @@ class GoodhartWatch:
             "self_similarity": self_similarity(texts),
         }
         rows = [
-            {
-                "iteration": step + 1,
-                "prompt_id": prompt.id,
-                "messages": to_messages(prompt.conversation),
-                "response": text,
-                "score": score,
-                "twin_score": twin,
-            }
+            Transcript(step + 1, prompt.id, prompt.conversation, text, score, twin)
             for prompt, text, score, twin in zip(self.prompts, texts, scores, twins, strict=True)
         ]
         return values, rows
@@ -136,18 +126,22 @@ class GoodhartWatch:
         return guard in {Guard.stop, Guard.roll_back}
 
 
-def overoptimised(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> bool:
+def _transcripts(folder: Path) -> Rows[Transcript]:
+    return Rows(folder / "transcripts.jsonl", Transcript)
+
+
+def overoptimised(before: Sequence[Transcript], now: Sequence[Transcript]) -> bool:
     """Tell whether the twin has fallen while the score of the training PM rose.
 
     Both looks use the same prompts and the same noise, so the differences are paired: the fall
     must exceed what chance gives once in forty looks.
 
     Args:
-        before: Rows of an earlier look, with ``score`` and ``twin_score``.
+        before: Rows of an earlier look.
         now: Rows of this look, in the same order.
     """
-    rise = [row["score"] - old["score"] for old, row in zip(before, now, strict=True)]
-    fall = [old["twin_score"] - row["twin_score"] for old, row in zip(before, now, strict=True)]
+    rise = [row.score - old.score for old, row in zip(before, now, strict=True)]
+    fall = [old.twin_score - row.twin_score for old, row in zip(before, now, strict=True)]
     if len(fall) < MIN_PROMPTS or statistics.fmean(rise) <= 0:
         return False
     error = statistics.stdev(fall) / math.sqrt(len(fall))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cai.algorithms.elo import (
-    Match,
+    Contest,
     elo_from_score_difference,
     fit,
     rate,
@@ -16,7 +16,7 @@ from cai.algorithms.elo import (
 
 def record(first, second, wins, losses, ties=0):
     outcomes = [1.0] * wins + [0.0] * losses + [0.5] * ties
-    return [Match(first, second, outcome, f"prompt {i}") for i, outcome in enumerate(outcomes)]
+    return [Contest(first, second, outcome, f"prompt {i}") for i, outcome in enumerate(outcomes)]
 
 
 def league(truth, prompts, seed):
@@ -24,7 +24,7 @@ def league(truth, prompts, seed):
     draw = np.random.default_rng(seed)
     names = list(truth)
     return [
-        Match(a, b, float(draw.random() < win_probability(truth[a] - truth[b])), str(prompt))
+        Contest(a, b, float(draw.random() < win_probability(truth[a] - truth[b])), str(prompt))
         for prompt in range(prompts)
         for i, a in enumerate(names)
         for b in names[i + 1 :]
@@ -56,7 +56,9 @@ def test_two_systems_match_the_closed_form():
 
 
 def test_the_order_of_a_match_does_not_matter():
-    turned = [Match(b, a, 1 - outcome, prompt) for a, b, outcome, prompt in record("a", "b", 7, 3)]
+    turned = [
+        Contest(b, a, 1 - outcome, prompt) for a, b, outcome, prompt in record("a", "b", 7, 3)
+    ]
     assert fit(turned, "b")["a"] == pytest.approx(fit(record("a", "b", 7, 3), "b")["a"], rel=1e-12)
 
 
@@ -110,7 +112,7 @@ def test_an_unknown_anchor_is_named():
 @pytest.mark.parametrize("match", [("a", "a", 1.0, "p"), ("a", "b", 2.0, "p")])
 def test_impossible_matches_are_refused(match):
     with pytest.raises(ValueError, match="not a comparison"):
-        fit([Match(*match)], "a")
+        fit([Contest(*match)], "a")
 
 
 def test_intervals_hold_the_truth_19_times_in_20():
@@ -149,7 +151,7 @@ def test_ratings_are_seeded_and_options_count():
 
 
 def test_no_interval_from_one_prompt_or_without_prior():
-    found = rate([Match("a", "b", 1.0, "p"), Match("b", "a", 1.0, "p")], "a")["b"]
+    found = rate([Contest("a", "b", 1.0, "p"), Contest("b", "a", 1.0, "p")], "a")["b"]
     assert found.elo == pytest.approx(0, abs=1e-9)
     assert math.isnan(found.low)
     assert math.isnan(found.high)

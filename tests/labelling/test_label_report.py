@@ -6,8 +6,18 @@ import pytest
 
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import human
+from cai.jsonl import to_json
 from cai.labelling.judge import Judge, Verdict
 from cai.labelling.report import label_report, position_bias
+from cai.results.common import ReliabilityBin
+from cai.results.labels import (
+    Agreement,
+    KnownAnswers,
+    LabelCost,
+    LabelledPair,
+    Opinion,
+    PrincipleUse,
+)
 
 
 def comparison(name):
@@ -15,18 +25,18 @@ def comparison(name):
 
 
 def row(name, probability, label=None, unreadable=0, **opinions):
-    return {
-        "prompt_id": name,
-        "probability": probability,
-        "label": probability if label is None else label,
-        "unreadable": unreadable,
-        "questions": 4,
-        "tokens": 100,
-        "opinions": [
-            {"principle": key, "forward": forward, "backward": backward}
-            for key, (forward, backward) in opinions.items()
-        ],
-    }
+    return LabelledPair(
+        prompt_id=name,
+        messages=(human("How?"),),
+        a="good",
+        b="bad",
+        probability=probability,
+        label=probability if label is None else label,
+        unreadable=unreadable,
+        questions=4,
+        tokens=100,
+        opinions=[Opinion(key, forward, backward) for key, (forward, backward) in opinions.items()],
+    )
 
 
 def test_position_bias_by_hand():
@@ -61,21 +71,21 @@ ROWS = [
 
 def test_the_figures_of_labels_by_hand():
     found = label_report(Told(), ROWS, [])
-    assert (found["labels"], found["dropped"], found["unreadable"]) == (4, 1, 4)
-    assert found["undecided"] == 1 / 4  # d; b is 0.075 from one half
-    assert found["entropy"] == pytest.approx(
+    assert (found.labels, found.dropped, found.unreadable) == (4, 1, 4)
+    assert found.undecided == 1 / 4  # d; b is 0.075 from one half
+    assert found.entropy == pytest.approx(
         -sum(p * math.log(p) + (1 - p) * math.log(1 - p) for p in (0.8, 0.425, 0.52, 0.1)) / 4
     )
-    assert found["cost"] == {"questions": 20, "tokens": 500}
+    assert found.cost == LabelCost(questions=20, tokens=500)
     first_place = [0.9, 0.2, 0.8, 0.3, 0.7, 0.3, 0.2, 0.9, 0.5, 0.5, 0.54, 0.46, 0.1, 0.9]
-    assert found["position_bias"] == pytest.approx(sum(first_place) / 14)
-    assert found["principles"] == [
-        {"id": "x", "n": 4, "flips": 1, "flipped": ["b"]},
-        {"id": "y", "n": 3, "flips": 0, "flipped": []},
+    assert found.position_bias == pytest.approx(sum(first_place) / 14)
+    assert found.principles == [
+        PrincipleUse(id="x", n=4, flips=1, flipped=["b"]),
+        PrincipleUse(id="y", n=3, flips=0, flipped=[]),
     ]
     # Both chose on a and on b, and agreed on a.
-    assert found["agreement"] == {"ids": ["x", "y"], "matrix": [[1.0, 0.5], [0.5, 1.0]]}
-    assert "accuracy" not in found
+    assert found.agreement == Agreement(ids=["x", "y"], matrix=[[1.0, 0.5], [0.5, 1.0]])
+    assert "accuracy" not in to_json(found)
 
 
 def test_the_test_on_known_answers_by_hand():
@@ -85,28 +95,29 @@ def test_the_test_on_known_answers_by_hand():
     # Every other one is shown with the better reply second, beginning with the first.
     assert [c.probability for c in judge.asked] == [0.0, 1.0, 0.0, 1.0, 0.0]
     assert [c.a for c in judge.asked[:2]] == [known[0].b, known[1].a]
-    assert (found["known"], found["known_unreadable"]) == (4, 1)
-    assert found["accuracy"] == (1 + 1 + 0 + 0.5) / 4
+    assert (found.known, found.known_unreadable) == (4, 1)
+    assert found.accuracy == (1 + 1 + 0 + 0.5) / 4
     # Folded: 0.85 right, 0.85 right, 0.65 wrong, 0.5 right half the time.
-    assert found["ece"] == pytest.approx((2 * 0.15 + 0.65 + 0) / 4)
-    assert [(b["n"], b["confidence"], b["frequency"]) for b in found["reliability"]] == [
-        (1, 0.5, 0.5),
-        (1, 0.65, 0.0),
-        (2, 0.85, 1.0),
+    assert found.ece == pytest.approx((2 * 0.15 + 0.65 + 0) / 4)
+    assert found.reliability == [
+        ReliabilityBin(n=1, confidence=0.5, frequency=0.5),
+        ReliabilityBin(n=1, confidence=0.65, frequency=0.0),
+        ReliabilityBin(n=2, confidence=0.85, frequency=1.0),
     ]
-    assert found["entropy"] is found["undecided"] is None
-    assert found["other"] == {"known_unreadable": 0}
+    assert found.entropy is found.undecided is None
+    assert found.other == KnownAnswers(0)
+    assert to_json(found)["other"] == {"known_unreadable": 0}
 
 
 def test_other_kinds_are_counted_apart():
     known, other = [comparison(f"known {n}") for n in range(3)], [comparison("other")]
     found = label_report(Told(0.85, 0.85, 0.85), [], known, other)
     # The first of each is shown with the better reply second, so that 0.85 is wrong there.
-    assert found["accuracy"] == pytest.approx(1 / 3)
-    assert (found["other"]["accuracy"], found["other"]["known"]) == (0.0, 1)
+    assert found.accuracy == pytest.approx(1 / 3)
+    assert (found.other.accuracy, found.other.known) == (0.0, 1)
 
 
 def test_a_labeller_that_says_nothing_of_known_answers():
     found = label_report(Told(None, None), [], [comparison("a"), comparison("b")])
-    assert found["known_unreadable"] == 2
-    assert "accuracy" not in found
+    assert found.known_unreadable == 2
+    assert "accuracy" not in to_json(found)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from cai.config import Config, DataSource, ModelSource
+from cai.config import DataSource, ModelSource
+from cai.contracts.preferences import PMStageSettings
+from cai.results.labels import PMMetrics
 
 ADAPTER_USE = """from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
@@ -17,13 +18,12 @@ WHOLE_USE = """from transformers import AutoModelForSequenceClassification
 model = AutoModelForSequenceClassification.from_pretrained(THIS_FOLDER)"""
 
 
-def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
+def preference_model_card(config: PMStageSettings, metrics: PMMetrics) -> str:
     """Write the card of a preference model."""
-    assert config.pm is not None
     whole = config.pm.full_finetuning
     rows = [
-        f"| {s['name']} | {s['n']} | {s['loss']:.3f} | {s['accuracy']:.3f} | {s['ece']:.3f} |"
-        for s in metrics["sources"]
+        f"| {s.name} | {s.n} | {s.loss:.3f} | {s.accuracy:.3f} | {s.ece:.3f} |"
+        for s in metrics.sources
     ]
     table = "\n".join(
         ["| held-out | pairs | loss | accuracy | ECE |", "|---|---|---|---|---|", *rows]
@@ -50,10 +50,10 @@ reply, read at the stop token.
 
 {table}
 
-Scores have no absolute level: subtract the held-out mean {metrics["mean"]:.4f} before comparing
+Scores have no absolute level: subtract the held-out mean {metrics.mean:.4f} before comparing
 models. A difference d means that the better reply wins with probability sigmoid(d). Held-out
-scores spread by {metrics["std"]:.4f} (standard deviation); their correlation with the length of
-the reply is {_correlation(metrics["length_correlation"])}.
+scores spread by {metrics.std:.4f} (standard deviation); their correlation with the length of
+the reply is {_correlation(metrics.length_correlation)}.
 
 ## Use
 
@@ -67,16 +67,15 @@ the reply is {_correlation(metrics["length_correlation"])}.
 """
 
 
-def _base(config: Config) -> str:
+def _base(config: PMStageSettings) -> str:
     """Name the base model; of a path on this machine only the last part."""
     name = config.model.name
     return Path(name).name if Path(name).is_absolute() else name
 
 
-def _data(config: Config, metrics: dict[str, Any]) -> str:
+def _data(config: PMStageSettings, metrics: PMMetrics) -> str:
     """Say what was learnt from; a folder or file is not named, for its path is private."""
-    assert config.pm is not None
-    trained, labels = metrics["trained_on"], config.recipe.labels.value
+    trained, labels = metrics.trained_on, config.recipe.labels.value
     where = " in a local folder" if config.data.folder else ""
     lines = [
         f"- Recipe `{config.recipe.name}`, prompts and human labels from "
@@ -86,14 +85,13 @@ def _data(config: Config, metrics: dict[str, Any]) -> str:
         f"- {trained['helpful']} comparisons of helpfulness (human labels), weight "
         f"{config.pm.mixture.helpful:g}.",
     ]
-    if metrics["pretrained_on"]:
-        lines.append(f"- Before that, {metrics['pretrained_on']} comparisons of a local file.")
+    if metrics.pretrained_on:
+        lines.append(f"- Before that, {metrics.pretrained_on} comparisons of a local file.")
     return "\n".join(lines)
 
 
-def _settings(config: Config) -> str:
+def _settings(config: PMStageSettings) -> str:
     """List the settings that training read."""
-    assert config.pm is not None
     pm, optimizer = config.pm, config.pm.optimizer
     values = {
         "label smoothing": pm.label_smoothing,
@@ -109,8 +107,7 @@ def _settings(config: Config) -> str:
     return "\n".join(f"- {name}: {value}" for name, value in values.items())
 
 
-def _weights(config: Config) -> dict[str, str]:
-    assert config.pm is not None
+def _weights(config: PMStageSettings) -> dict[str, str]:
     if config.pm.full_finetuning:
         return {"trained": "all weights", "precision": "fp32"}
     return {
@@ -124,9 +121,8 @@ def _correlation(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
 
 
-def _licence(config: Config) -> str:
+def _licence(config: PMStageSettings) -> str:
     """Say whose terms apply, and name those that are known."""
-    assert config.pm is not None
     base = {ModelSource.embedded: "Apache-2.0", ModelSource.tiny: "Apache-2.0"}
     data = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT"}
     own = "its own licence"

@@ -14,47 +14,20 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cai.errors import UserError
+from cai.files import SCRATCH, write_json
+from cai.pipeline.stage import RECORD, Result, result_name
 
 log = logging.getLogger(__name__)
-
-RECORD = "artifact.json"
-SCRATCH = (".tmp*", "*.tmp")
-"""Names of files that are about to replace others, by us and by safetensors; a kill leaves them."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A finished stage output: an immutable folder and the name of how it came to be."""
-
-    stage: str
-    fingerprint: str
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """Folder name, also the name in the tracker."""
-        return self.path.name
-
-    def record(self) -> dict[str, Any]:
-        """Read what is known about its making."""
-        record: dict[str, Any] = json.loads((self.path / RECORD).read_text())
-        return record
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
     """Name a result by everything that can change it."""
     text = json.dumps(recipe, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def result_name(stage: str, key: str) -> str:
-    """Return the name of a result's folder."""
-    return f"{stage}-{key[:12]}"
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -65,28 +38,6 @@ def checksums(folder: Path) -> dict[str, str]:
         for path in files
         if path.relative_to(folder).as_posix() != RECORD
     }
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(text, encoding="utf-8")
-    Path(scratch).replace(path)
-
-
-def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows atomically, one JSON object a line."""
-    scratch = path.with_name(path.name + ".tmp")
-    with scratch.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    Path(scratch).replace(path)
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read rows that a stage wrote."""
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 class Store:
@@ -110,9 +61,9 @@ class Store:
                 "folder that you may write"
             ) from error
 
-    def find(self, stage: str, key: str) -> Artifact | None:
+    def find(self, stage: str, key: str) -> Result | None:
         """Return a finished result; one whose files changed since is set aside and forgotten."""
-        artifact = Artifact(stage, key, self._path(stage, key))
+        artifact = Result(stage, key, self._path(stage, key))
         if not (artifact.path / RECORD).exists():
             return None
         fault = _fault(artifact)
@@ -130,7 +81,7 @@ class Store:
 
     def commit(
         self, stage: str, key: str, recipe: Mapping[str, Any], made: Mapping[str, Any]
-    ) -> Artifact:
+    ) -> Result:
         """Seal the unfinished result: record its checksums, then rename it.
 
         Args:
@@ -157,7 +108,7 @@ class Store:
         if path.exists():  # finished before, but without its record
             shutil.rmtree(path)
         Path(workspace).replace(path)
-        return Artifact(stage, key, path)
+        return Result(stage, key, path)
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
@@ -175,7 +126,7 @@ class Store:
         return self.root / result_name(stage, key)
 
 
-def _fault(artifact: Artifact) -> str | None:
+def _fault(artifact: Result) -> str | None:
     try:
         expected = artifact.record()["files"]
     except (json.JSONDecodeError, KeyError, UnicodeDecodeError):

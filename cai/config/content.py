@@ -1,0 +1,75 @@
+"""Which files a setting points to, said where the setting is declared.
+
+A field made by ``reads_file`` or ``reads_folder`` is hashed by what lies at the path, too, so that
+editing a file makes a new result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+_CONTENT = "content"
+
+Where = Callable[[Any], str | Path | None]
+"""Finds the path in the node that holds the field; None if nothing is read."""
+
+
+class Kind(Enum):
+    """What lies at a path."""
+
+    file = "file"
+    folder = "folder"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A path that a setting points to."""
+
+    key: str
+    path: Path
+    kind: Kind
+
+
+def reads_file(default: Any = MISSING) -> Any:
+    """Declare a setting that is the path of a file, or null."""
+    return field(default=default, metadata={_CONTENT: (Kind.file, None)})
+
+
+def reads_folder(default: Any = MISSING, where: Where | None = None) -> Any:
+    """Declare a setting that is the path of a folder.
+
+    Args:
+        default: Of the setting.
+        where: Finds the folder, where it is not simply the setting's value.
+    """
+    return field(default=default, metadata={_CONTENT: (Kind.folder, where)})
+
+
+def contents(node: object, prefix: str) -> Iterator[Content]:
+    """Yield every path that a node and the nodes in it point to.
+
+    Args:
+        node: A node of the config; anything else points nowhere.
+        prefix: Its name.
+    """
+    if not is_dataclass(node) or isinstance(node, type):
+        return
+    for item in fields(node):
+        key, value = f"{prefix}.{item.name}", getattr(node, item.name)
+        if _CONTENT in item.metadata:
+            yield from _content(node, item, key)
+        else:
+            yield from contents(value, key)
+
+
+def _content(node: object, item: Field[Any], key: str) -> Iterator[Content]:
+    kind, where = item.metadata[_CONTENT]
+    path = where(node) if where else getattr(node, item.name)
+    if path:
+        yield Content(key, Path(path), kind)

@@ -1,0 +1,148 @@
+"""The supervised phase: the helpful assistant, revisions, SL-CAI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.config import (
+    ConstitutionConfig,
+    DataConfig,
+    HelpfulConfig,
+    ModelConfig,
+    ReviseConfig,
+    SFTConfig,
+)
+from cai.jsonl import Document, Rows
+from cai.pipeline.stage import Result
+from cai.results.common import Numbers
+from cai.results.revisions import (
+    Gate,
+    GateReply,
+    HelpfulAnswer,
+    Revision,
+    SFTMetrics,
+    Yield,
+)
+
+
+class Trained(Result):
+    """A result that holds one assistant, in a model folder of its own."""
+
+    @property
+    def model(self) -> Path:
+        """The folder of the assistant; without an adapter in it, the bare base."""
+        return self.path / "model"
+
+    @property
+    def history(self) -> Rows[Numbers]:
+        """The training, step by step."""
+        return Rows(self.path / "history.jsonl", Numbers)
+
+
+# helpful: the assistant that the method starts from
+
+
+@dataclass(frozen=True)
+class HelpfulSettings:
+    """What the helpful stage reads."""
+
+    model: ModelConfig
+    constitution: ConstitutionConfig
+    data: DataConfig
+    helpful: HelpfulConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class NoInputs:
+    """A stage that reads no result of another."""
+
+
+class HelpfulAssistant(Trained):
+    """The helpful-only assistant and how ready it is to do harm."""
+
+    @property
+    def gate(self) -> Document[Gate]:
+        """How often it refuses."""
+        return Document(self.path / "gate.json", Gate)
+
+    @property
+    def gate_replies(self) -> Rows[GateReply]:
+        """What it said."""
+        return Rows(self.path / "gate.jsonl", GateReply)
+
+
+# revise: critiques and revisions
+
+
+@dataclass(frozen=True)
+class ReviseSettings:
+    """What the revise stage reads."""
+
+    model: ModelConfig
+    constitution: ConstitutionConfig
+    data: DataConfig
+    revise: ReviseConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class ReviseInputs:
+    """Results that the revise stage reads."""
+
+    helpful: HelpfulAssistant
+
+
+class Revisions(Result):
+    """Prompts with the first reply and its revisions."""
+
+    @property
+    def sampled(self) -> Rows[Revision]:
+        """The same before near-duplicates are marked; gone when the stage has finished."""
+        return Rows(self.path / "sampled.jsonl", Revision)
+
+    @property
+    def rows(self) -> Rows[Revision]:
+        """A row per prompt, with every text, principle, seed and fault."""
+        return Rows(self.path / "revisions.jsonl", Revision)
+
+    @property
+    def yields(self) -> Document[list[Yield]]:
+        """What was left out, and why."""
+        return Document(self.path / "yield.json", list[Yield])
+
+
+# sft: SL-CAI
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """What the sft stage reads."""
+
+    model: ModelConfig
+    data: DataConfig
+    sft: SFTConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class SFTInputs:
+    """Results that the sft stage reads."""
+
+    helpful: HelpfulAssistant
+    revise: Revisions
+
+
+class SLCAI(Trained):
+    """The assistant that was fine-tuned on revisions."""
+
+    @property
+    def helpful_answers(self) -> Rows[HelpfulAnswer]:
+        """Answers of the helpful assistant, where it answers the helpful prompts."""
+        return Rows(self.path / "helpful.jsonl", HelpfulAnswer)
+
+    @property
+    def metrics(self) -> Document[SFTMetrics]:
+        """What it was trained on, and its held-out loss."""
+        return Document(self.path / "metrics.json", SFTMetrics)

@@ -1,0 +1,218 @@
+"""Policies and the evaluation of all systems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.config import (
+    ConstitutionConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RecipeConfig,
+    RLConfig,
+)
+from cai.contracts.assistants import SLCAI, HelpfulAssistant, Revisions, Trained
+from cai.contracts.preferences import Labels, PreferenceModels
+from cai.jsonl import Document, Rows
+from cai.pipeline.stage import Result
+from cai.results.common import Numbers
+from cai.results.labels import (
+    LabelReport,
+    PMMetrics,
+)
+from cai.results.systems import (
+    GreedyReply,
+    HarmfulnessMetrics,
+    Match,
+    PaperAnswer,
+    PaperTests,
+    Reply,
+    RevisionSummary,
+    Stance,
+    Summary,
+    Transcript,
+)
+
+# rl: the policy
+
+
+@dataclass(frozen=True)
+class RLSettings:
+    """What the rl stage reads."""
+
+    model: ModelConfig
+    data: DataConfig
+    recipe: RecipeConfig
+    rl: RLConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class RLInputs:
+    """Results that the rl stage reads: of the two assistants the one that it starts from."""
+
+    pm: PreferenceModels
+    helpful: HelpfulAssistant | None
+    sft: SLCAI | None
+
+    @property
+    def start(self) -> Trained:
+        """The assistant that RL starts from, and its reference."""
+        start = self.sft or self.helpful
+        if start is None:
+            raise ValueError("RL needs an assistant to start from")
+        return start
+
+
+class PolicyResult(Trained):
+    """The trained policy, its critic, and what it said on its way."""
+
+    @property
+    def critic(self) -> Path:
+        """The folder of the critic."""
+        return self.path / "critic"
+
+    @property
+    def transcripts(self) -> Rows[Transcript]:
+        """Replies at every look of the Goodhart watch."""
+        return Rows(self.path / "transcripts.jsonl", Transcript)
+
+    @property
+    def snapshots(self) -> Path:
+        """The folder of the policies on the way."""
+        return self.path / "snapshots"
+
+
+# evaluate: the systems side by side
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What the evaluate stage reads."""
+
+    model: ModelConfig
+    constitution: ConstitutionConfig
+    data: DataConfig
+    recipe: RecipeConfig
+    evaluate: EvaluateConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class EvaluateInputs:
+    """Results that the evaluate stage reads; some recipes have no supervised phase or labels."""
+
+    helpful: HelpfulAssistant
+    pm: PreferenceModels
+    rl: PolicyResult
+    revise: Revisions | None
+    sft: SLCAI | None
+    feedback: Labels | None
+
+
+class Evaluation(Result):
+    """Replies of all systems, how they were judged, and what the report shows besides."""
+
+    @property
+    def sampled(self) -> Rows[Reply]:
+        """Replies with their tokens; gone when the stage has finished."""
+        return Rows(self.path / "sampled.jsonl", Reply)
+
+    @property
+    def sampled_greedy(self) -> Rows[GreedyReply]:
+        """Greedy replies with their tokens; gone when the stage has finished."""
+        return Rows(self.path / "sampled_greedy.jsonl", GreedyReply)
+
+    @property
+    def replies(self) -> Rows[Reply]:
+        """Every system's replies to every prompt."""
+        return Rows(self.path / "replies.jsonl", Reply)
+
+    @property
+    def greedy(self) -> Rows[GreedyReply]:
+        """Greedy replies to red-team prompts, where harmfulness is measured."""
+        return Rows(self.path / "greedy.jsonl", GreedyReply)
+
+    @property
+    def matches(self) -> Rows[Match]:
+        """Comparisons by all judges."""
+        return Rows(self.path / "matches.jsonl", Match)
+
+    @property
+    def stances(self) -> Rows[Stance]:
+        """Answers to everyday questions by who asks."""
+        return Rows(self.path / "persona.jsonl", Stance)
+
+    @property
+    def paper_answers(self) -> Rows[PaperAnswer]:
+        """Answers to the paper's tests."""
+        return Rows(self.path / "paper_answers.jsonl", PaperAnswer)
+
+    @property
+    def paper_tests(self) -> Document[PaperTests]:
+        """How well the paper's tests were answered."""
+        return Document(self.path / "paper_tests.json", PaperTests)
+
+    @property
+    def regressor(self) -> Path:
+        """The folder of the model that predicts harmfulness."""
+        return self.path / "harmfulness"
+
+    @property
+    def regressor_metrics(self) -> Document[HarmfulnessMetrics]:
+        """How good that model is; written last in its folder."""
+        return Document(self.regressor / "metrics.json", HarmfulnessMetrics)
+
+    @property
+    def regressor_history(self) -> Rows[Numbers]:
+        """The training of that model."""
+        return Rows(self.regressor / "history.jsonl", Numbers)
+
+    @property
+    def summary(self) -> Document[Summary]:
+        """Everything in short."""
+        return Document(self.path / "summary.json", Summary)
+
+    @property
+    def upstream(self) -> Upstream:
+        """What earlier stages left, so that the result stands alone."""
+        return Upstream(self.path / "upstream")
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """Copies of what the report shows of earlier stages."""
+
+    path: Path
+
+    @property
+    def labels(self) -> Document[LabelReport]:
+        """How far the labels can be trusted."""
+        return Document(self.path / "feedback.json", LabelReport)
+
+    @property
+    def pm(self) -> Document[PMMetrics]:
+        """What the PM and its twin know."""
+        return Document(self.path / "pm.json", PMMetrics)
+
+    @property
+    def revisions(self) -> Document[RevisionSummary]:
+        """How revisions score, and some of them."""
+        return Document(self.path / "revise.json", RevisionSummary)
+
+    @property
+    def history(self) -> Rows[Numbers]:
+        """The policy's training."""
+        return Rows(self.path / "rl.jsonl", Numbers)
+
+    @property
+    def transcripts(self) -> Rows[Transcript]:
+        """What the policy said on its way."""
+        return Rows(self.path / "rl_transcripts.jsonl", Transcript)
+
+    @property
+    def harmfulness(self) -> Document[HarmfulnessMetrics]:
+        """How good the regressor is."""
+        return Document(self.path / "harmfulness.json", HarmfulnessMetrics)

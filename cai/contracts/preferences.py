@@ -1,0 +1,139 @@
+"""The feedback phase: AI labels and preference models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cai.config import (
+    ConstitutionConfig,
+    DataConfig,
+    FeedbackConfig,
+    ModelConfig,
+    PMConfig,
+    RecipeConfig,
+)
+from cai.contracts.assistants import SLCAI, HelpfulAssistant
+from cai.jsonl import Document, Rows
+from cai.pipeline.stage import Result
+from cai.results.common import Numbers
+from cai.results.labels import (
+    LabelledPair,
+    LabelReport,
+    PMMetrics,
+    PMSettings,
+    PreferenceRow,
+    ReplyPair,
+)
+
+# feedback: AI labels
+
+
+@dataclass(frozen=True)
+class FeedbackSettings:
+    """What the feedback stage reads."""
+
+    model: ModelConfig
+    constitution: ConstitutionConfig
+    data: DataConfig
+    feedback: FeedbackConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class FeedbackInputs:
+    """Results that the feedback stage reads."""
+
+    helpful: HelpfulAssistant
+    sft: SLCAI
+
+
+class Labels(Result):
+    """Pairs of replies with labels."""
+
+    @property
+    def pairs(self) -> Rows[ReplyPair]:
+        """What was sampled."""
+        return Rows(self.path / "pairs.jsonl", ReplyPair)
+
+    @property
+    def labels(self) -> Rows[LabelledPair]:
+        """Every label and how it came about."""
+        return Rows(self.path / "labels.jsonl", LabelledPair)
+
+    @property
+    def comparisons(self) -> Rows[PreferenceRow]:
+        """The same in the columns that preference trainers read."""
+        return Rows(self.path / "comparisons.jsonl", PreferenceRow)
+
+    @property
+    def report(self) -> Document[LabelReport]:
+        """How far the labels can be trusted."""
+        return Document(self.path / "report.json", LabelReport)
+
+
+# pm: preference models
+
+
+@dataclass(frozen=True)
+class PMStageSettings:
+    """What the pm stage reads."""
+
+    model: ModelConfig
+    data: DataConfig
+    recipe: RecipeConfig
+    pm: PMConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class PMInputs:
+    """Results that the pm stage reads; labels only where the recipe wants AI labels."""
+
+    helpful: HelpfulAssistant
+    feedback: Labels | None
+
+
+@dataclass(frozen=True)
+class PMFolder:
+    """One preference model: weights, card, and what it was trained on and knows."""
+
+    path: Path
+
+    @property
+    def comparisons(self) -> Rows[PreferenceRow]:
+        """What it was trained on; DPO learns from the same."""
+        return Rows(self.path / "comparisons.jsonl", PreferenceRow)
+
+    @property
+    def history(self) -> Rows[Numbers]:
+        """The training, step by step."""
+        return Rows(self.path / "history.jsonl", Numbers)
+
+    @property
+    def metrics(self) -> Document[PMMetrics]:
+        """What it knows."""
+        return Document(self.path / "metrics.json", PMMetrics)
+
+    @property
+    def card(self) -> Path:
+        """The model card, written last."""
+        return self.path / "README.md"
+
+    @property
+    def pretrained(self) -> PMFolder:
+        """The same model as it was before its own comparisons."""
+        return PMFolder(self.path / "pretrained")
+
+
+class PreferenceModels(Result):
+    """The PM and its twin, each with further members of its ensemble."""
+
+    def named(self, name: str) -> PMFolder:
+        """Return the folder of ``model``, ``twin``, or a further member such as ``model-1``."""
+        return PMFolder(self.path / name)
+
+    @property
+    def settings(self) -> Document[PMSettings]:
+        """What scoring needs to know besides the weights."""
+        return Document(self.path / "settings.json", PMSettings)

@@ -1,0 +1,99 @@
+"""The one codec between dataclasses and JSON: rows on lines, or one document.
+
+Fields are written in their order and read back with their types checked; what is not a field is
+refused. A field that is ``Absent`` when it is None is left out instead of being written as null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import Field, TypeAdapter
+
+from cai.files import replacing, write_json
+
+T = TypeVar("T")
+
+Absent = Field(exclude_if=lambda value: value is None)
+"""Annotation of an optional field that is not written while it is None."""
+OptionalFloat = Annotated[float | None, Absent]
+"""A number that some rows do not have."""
+
+
+_EXACTLY: dict[str, Any] = {"strict": True, "extra": "forbid"}
+_adapters: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
+
+
+def to_json(value: object, kind: Any = None) -> Any:
+    """Turn a dataclass, or containers of some, into JSON types.
+
+    Args:
+        value: What is written.
+        kind: Its type, where that is not the class itself, such as ``list[Row]``.
+    """
+    return _adapter(kind or type(value)).dump_python(value, mode="json", by_alias=True)
+
+
+def from_json(value: Any, kind: type[T]) -> T:
+    """Read what ``to_json`` returned.
+
+    Raises:
+        pydantic.ValidationError: A ``ValueError`` that names the field that does not fit.
+    """
+    result: T = _adapter(kind).validate_python(value, extra="forbid")
+    return result
+
+
+@dataclass(frozen=True)
+class Rows(Generic[T]):
+    """A JSONL file in which every line is a dataclass of one kind."""
+
+    path: Path
+    kind: type[T]
+
+    def exists(self) -> bool:
+        """Tell whether the file has been written."""
+        return self.path.exists()
+
+    def read(self) -> list[T]:
+        """Read all rows."""
+        adapter = _adapter(self.kind)
+        with self.path.open(encoding="utf-8") as file:
+            return [adapter.validate_json(line, **_EXACTLY) for line in file]
+
+    def write(self, rows: Iterable[T]) -> None:
+        """Write all rows; a reader sees the old file or the new one."""
+        lines = (json.dumps(to_json(row, self.kind), ensure_ascii=False) + "\n" for row in rows)
+        with replacing(self.path) as scratch, scratch.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+
+
+@dataclass(frozen=True)
+class Document(Generic[T]):
+    """A JSON file that holds one dataclass, or a list of some."""
+
+    path: Path
+    kind: Any
+
+    def exists(self) -> bool:
+        """Tell whether the file has been written."""
+        return self.path.exists()
+
+    def read(self) -> T:
+        """Read it."""
+        value: T = _adapter(self.kind).validate_json(self.path.read_bytes(), **_EXACTLY)
+        return value
+
+    def write(self, value: T) -> None:
+        """Write it with sorted keys; a reader sees the old file or the new one."""
+        write_json(self.path, to_json(value, self.kind))

@@ -1,0 +1,185 @@
+"""The contract of a stage: what it reads, needs, costs and makes.
+
+What a stage is given is typed by four classes. *Settings* has a field for every node of the config
+that the stage is hashed on, and it sees no other. *Inputs* has a field for every stage whose result
+it reads. *Result* is the folder that it fills, with a property for every file. A ``Job`` says how
+it is run, which never changes what it makes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
+
+from cai.config import Config, HardwareConfig
+from cai.errors import UserError
+from cai.files import read_json
+from cai.tracking import Tracker
+
+RECORD = "artifact.json"
+
+HOW = frozenset({"hardware", "tracking", "stage", "outputs"})
+"""Nodes that may change how a stage runs and never what it makes: handed to all, hashed by none."""
+
+S = TypeVar("S")
+I = TypeVar("I")  # noqa: E741 - settings, inputs, result
+R = TypeVar("R", bound="Result")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The folder of a stage's output, finished or in the making.
+
+    Attributes:
+        stage: Which stage makes it.
+        fingerprint: Of everything that can change it.
+        path: Its folder.
+    """
+
+    stage: str
+    fingerprint: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the finished folder, also in the tracker."""
+        return result_name(self.stage, self.fingerprint)
+
+    def record(self) -> dict[str, Any]:
+        """Read what is known about its making."""
+        record: dict[str, Any] = read_json(self.path / RECORD)
+        return record
+
+
+def result_name(stage: str, key: str) -> str:
+    """Return the name of a result's folder."""
+    return f"{stage}-{key[:12]}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a stage is run."""
+
+    hardware: HardwareConfig
+    tracker: Tracker
+
+
+class Work(NamedTuple):
+    """What a stage has to do, as its settings imply it: prompts, and tokens of each kind."""
+
+    prompts: int
+    read: int = 0
+    sampled: int = 0
+    trained: int = 0
+
+
+Run = Callable[[S, I, R, Job], None]
+"""Fills the result's folder."""
+
+
+def at(where: str) -> Callable[..., Any]:
+    """Name a function as ``module:function``; the module is imported when it is first called.
+
+    So the table of stages can be read without the libraries that stages need.
+    """
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        module, _, name = where.partition(":")
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Stage(Generic[S, I, R]):
+    """A step of the method.
+
+    Attributes:
+        name: Also its file in conf/stage and its node of the config.
+        settings: A dataclass: nodes of the config by name, the stage's own among them.
+        inputs: A dataclass: results by the name of their stage; one that depends on the settings
+            may be None.
+        result: What it makes.
+        run: Makes it.
+        cost: What that takes.
+        needs: Names of the inputs under these settings; None: all of them.
+        version: Raise it when the same settings should give another result.
+        shared: Whether several processes can do it together; what asks a server can't.
+    """
+
+    name: str
+    settings: type[S]
+    inputs: type[I]
+    result: type[R]
+    run: Run[S, I, R]
+    cost: Callable[[Config], Work]
+    needs: Callable[[S], tuple[str, ...]] | None = None
+    version: int = 1
+    shared: Callable[[S], bool] = lambda settings: True
+
+    @property
+    def schema(self) -> type[Any]:
+        """The class of the stage's own node of the config."""
+        schema: type[Any] = get_type_hints(self.settings)[self.name]
+        return schema
+
+    def read(self, config: Config) -> S:
+        """Take from the config what the stage is hashed on.
+
+        Raises:
+            UserError: If a node is not there.
+        """
+        return self.settings(
+            **{name: config.node(name, object) for name in field_names(self.settings)}
+        )
+
+    def needed(self, settings: S) -> tuple[str, ...]:
+        """Return the stages whose results it reads."""
+        return self.needs(settings) if self.needs else tuple(field_names(self.inputs))
+
+    def handed(self, results: Mapping[str, Result]) -> I:
+        """Give results to the inputs, each as the class that the input asks for."""
+        hints = get_type_hints(self.inputs)
+        given = {}
+        for name, result in results.items():
+            kind = next(
+                (arg for arg in get_args(hints[name]) if arg is not type(None)), hints[name]
+            )
+            given[name] = kind(result.stage, result.fingerprint, result.path)
+        absent = {name: None for name in hints if name not in given}
+        return self.inputs(**given, **absent)
+
+
+def field_names(kind: Any) -> list[str]:
+    """Return the names of a dataclass's fields."""
+    return [field.name for field in fields(kind)]
+
+
+def check(stage: Stage[Any, Any, Any]) -> None:
+    """Check what a type checker can't see in a stage that another project adds.
+
+    Raises:
+        UserError: Says what is wrong with it.
+    """
+    for role in ("settings", "inputs"):
+        kind = getattr(stage, role)
+        if not (isinstance(kind, type) and is_dataclass(kind)):
+            raise UserError(f"stage {stage.name!r}: its {role} should be a dataclass, not {kind!r}")
+    names = field_names(stage.settings)
+    if stage.name not in names:
+        raise UserError(
+            f"stage {stage.name!r}: its settings have no field {stage.name!r} for its own node"
+        )
+    if how := sorted(HOW.intersection(names)):
+        raise UserError(
+            f"stage {stage.name!r}: its settings can't have {how[0]!r}, which says how a run is "
+            "done and not what it makes"
+        )
+    if not is_dataclass(stage.schema):
+        raise UserError(
+            f"stage {stage.name!r}: the schema of its node should be a dataclass, not "
+            f"{stage.schema!r}"
+        )

@@ -1,0 +1,42 @@
+"""What rows of several stages are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy.typing as npt
+from pydantic import BeforeValidator, PlainSerializer
+
+from cai.algorithms.calibration import reliability
+from cai.dialogue import Conversation, read_messages, to_messages
+
+Messages = Annotated[
+    Conversation, BeforeValidator(read_messages), PlainSerializer(to_messages, when_used="json")
+]
+"""A conversation, written as ``[{"role": ..., "content": ...}, ...]``."""
+Numbers = dict[str, int | float]
+"""The numbers of a training step, by name; ``step`` counts from 0."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An estimate and the bounds of its 95 % interval; None where there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """A bin of a reliability diagram: how many, mean prediction, how often it came true."""
+
+    n: int
+    confidence: float
+    frequency: float
+
+
+def bins_of(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> list[ReliabilityBin]:
+    """Return the bins of a reliability diagram as rows."""
+    return [ReliabilityBin(*part) for part in reliability(predicted, truth)]
