@@ -27,13 +27,15 @@ from cai.errors import UserError
 
 log = logging.getLogger("cai")
 
+Objectives = tuple[float, float, float]
+"""Harmlessness Elo, helpfulness Elo and evasiveness of the policy."""
+
 FULL_DISK = {28, 122}
 """Error numbers: no space left on the device, quota exceeded."""
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
-    """Run one job, a single run or an arm of a sweep; return what a search would optimise."""
+def _launch(cfg: DictConfig) -> Objectives | None:
+    """Run one job; return what a search would optimise."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         if parallel.launched() and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -56,6 +58,20 @@ def launch(cfg: DictConfig) -> tuple[float, float, float] | None:
             "command, which goes on where this one stopped"
         )
     return None
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def launch(cfg: DictConfig) -> Objectives | None:
+    """Run one job, a single run or an arm of a sweep; an arm that fails does not end the others."""
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        return _launch(cfg)
+    try:
+        return _launch(cfg)
+    except Exception as error:
+        log.exception("this arm failed")
+        first = (str(error).strip().splitlines() or ["no message"])[0]
+        sweep.fail(f"{type(error).__name__}: {first}")
+        return None
 
 
 @contextmanager
@@ -87,7 +103,7 @@ def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
     if not CONF.is_dir():
-        sys.stderr.write(f"{CONF} is missing: install from a clone with pip install -e .\n")
+        sys.stderr.write(f"{CONF} is missing: install the package again\n")
         return 1
     interrupt.listen()
     try:

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,7 +31,14 @@ from cai.config import (
 from cai.contracts.table import stages
 from cai.errors import UserError
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+
+def _shipped(name: str) -> Path:
+    """Find a folder that an installed package holds, and a checkout has beside it."""
+    package = Path(__file__).resolve().parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+CONF, SWEEPS = _shipped("conf"), _shipped("sweeps")
 
 PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
 
@@ -36,15 +46,24 @@ Fault = tuple[yaml.Node, str]
 """A place in a YAML file and what is wrong there."""
 
 
+class ShippedSweeps(SearchPathPlugin):
+    """Puts the groups ``sweep`` and ``launch`` behind conf/, wherever the command is run."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folder of sweeps."""
+        search_path.append("cai", str(SWEEPS))
+
+
 @cache
 def schema() -> type[Config]:
-    """Return the schema of conf/, with a node for every stage, and make it known to Hydra.
+    """Return the schema of conf/, with a node for every stage; make it and sweeps known to Hydra.
 
     Raises:
         UserError: If a stage that another project adds is not sound.
     """
     made = schema_of({name: stage.schema for name, stage in stages().items()})
     ConfigStore.instance().store(name="schema", node=made)
+    Plugins.instance().register(ShippedSweeps)
     return made
 
 

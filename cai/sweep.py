@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -9,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -29,7 +29,7 @@ FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
 RESULT = "result.json"
 """In the folder of an arm that reached an evaluation: where the result is."""
-HOW = ("hydra", "hardware", "launch", "outputs", "tracking")
+HOW = ("hydra", "hardware", "launch", "outputs", "sweep", "tracking")
 """Keys whose values do not tell one experiment from another."""
 
 failures: list[str] = []
@@ -62,17 +62,6 @@ class Sweep(Callback):
             for name in (FAILED, RESULT):
                 (Path(config.hydra.runtime.output_dir) / name).unlink(missing_ok=True)
 
-    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Keep an arm's error in its folder and its log, so that the other arms go on."""
-        if config.hydra.mode != RunMode.MULTIRUN or job_return.status is not JobStatus.FAILED:
-            return
-        error = job_return._return_value  # reading return_value would raise it
-        log.error("this arm failed", exc_info=error)
-        first = (str(error).strip().splitlines() or ["no message"])[0]
-        fail(f"{type(error).__name__}: {first}")
-        job_return.return_value = None
-        job_return.status = JobStatus.COMPLETED
-
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the arms that failed and write one report over the others."""
         folder = Path(config.hydra.sweep.dir)
@@ -103,26 +92,23 @@ def describe_run(tracking: TrackingConfig) -> None:
 
 def arms(config: DictConfig) -> list[list[str]] | None:
     """Return the overrides of every arm; ``None`` if a search decides on them as it goes."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     sweeper = config.hydra.sweeper
-    if not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+    if not sweeper._target_.endswith(".BasicSweeper"):
         return None
     given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    loader = GlobalHydra.instance().config_loader()
-    parser = OverridesParser.create(config_loader=loader)
-    parsed = parser.parse_overrides([*given, *config.hydra.overrides.task])
-    [every_arm] = BasicSweeper.split_arguments(parsed, None)
-    return every_arm
+    parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
+    choices = [
+        [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
+        if word.is_sweep_override()
+        else [f"{word.get_key_element()}={word.get_value_element_as_str()}"]
+        for word in parsed
+    ]
+    return [list(arm) for arm in itertools.product(*choices)]
 
 
 def compose_arm(config: DictConfig, overrides: Sequence[str]) -> Config:
     """Return the typed config of one arm, as its job will see it."""
-    loader = GlobalHydra.instance().config_loader()
-    composed = loader.load_sweep_config(config, list(overrides))
-    OmegaConf.set_struct(composed, False)
-    del composed["hydra"]
-    return typed(composed)
+    return typed(compose(config.hydra.job.config_name, overrides=list(overrides)))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from tiny import randomise
+from X import read_jsonl
 
 from cai.algorithms.regression import rank_correlation, ranks, root_mean_square_error
 from cai.composition import CONF, typed

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
+from cai.errors import UserError
+
+PACKAGED = "pkg://"
+"""What a path begins with that lies in a Python package."""
 _CONTENT = "content"
 
 Where = Callable[[Any], str | Path | None]
@@ -51,6 +56,21 @@ def reads_folder(default: Any = MISSING, where: Where | None = None) -> Any:
     return field(default=default, metadata={_CONTENT: (Kind.folder, where)})
 
 
+def located(path: str) -> Path:
+    """Find a path; ``pkg://package/folder`` lies in an installed Python package.
+
+    Raises:
+        UserError: If there is no such package.
+    """
+    if not path.startswith(PACKAGED):
+        return Path(path)
+    package, _, inner = path.removeprefix(PACKAGED).partition("/")
+    try:
+        return Path(str(files(package).joinpath(inner)))
+    except ModuleNotFoundError as error:
+        raise UserError(f"{path} is in no installed package: pip install {package}") from error
+
+
 def contents(node: object, prefix: str) -> Iterator[Content]:
     """Yield every path that a node and the nodes in it point to.
 
@@ -72,4 +92,4 @@ def _content(node: object, item: Field[Any], key: str) -> Iterator[Content]:
     kind, where = item.metadata[_CONTENT]
     path = where(node) if where else getattr(node, item.name)
     if path:
-        yield Content(key, Path(path), kind)
+        yield Content(key, located(str(path)), kind)

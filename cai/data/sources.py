@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cai.config import DataConfig, DataSource
+from cai.config.content import located
+from cai.config.nodes import BUILTIN
 from cai.data.hh import read_hh_rlhf
 from cai.data.records import Comparison, Demonstration, Example, Prompt
 from cai.data.rows import read_rows, text_of
@@ -17,7 +20,17 @@ from cai.errors import UserError
 
 log = logging.getLogger(__name__)
 
-BUILTIN = Path(__file__).parent / "builtin"
+SETS = (
+    "red_team.jsonl",
+    "borderline.jsonl",
+    "helpful.jsonl",
+    "comparisons.jsonl",
+    "demonstrations.jsonl",
+    "judgements.jsonl",
+)
+"""Files of a data folder."""
+
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ def load_corpus(config: DataConfig) -> Corpus:
         UserError: If a file is missing or malformed, or a set that stages need is empty.
     """
     if config.source is DataSource.builtin:
-        corpus = read_builtin(Path(config.folder) if config.folder else BUILTIN)
+        corpus = read_builtin(located(config.folder) if config.folder else BUILTIN)
     else:
         corpus = _with_hh_rlhf(config, read_builtin(BUILTIN))
     for name in ("red_team", "helpful", "helpful_pairs"):
@@ -65,17 +78,32 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def read_builtin(folder: Path) -> Corpus:
-    """Read the six files that ship with the package, or a folder in the same format."""
-    demonstrations = read_rows(folder / "demonstrations.jsonl", _demonstration)
+    """Read the six files that ship with the package, or a folder in the same format.
+
+    A set that the folder does not have is the one that ships with the package, and that is said.
+
+    Raises:
+        UserError: If the folder has none of the files, or one is malformed.
+    """
+    missing = [name for name in SETS if not (folder / name).is_file()]
+    if len(missing) == len(SETS):
+        raise UserError(f"data.folder={folder} has none of {', '.join(SETS)}: give it one or more")
+    if missing:
+        log.info("data.folder has no %s: the built-in ones are used", ", ".join(missing))
+
+    def rows(name: str, parse: Callable[[dict[str, Any]], Record]) -> list[Record]:
+        return read_rows((BUILTIN if name in missing else folder) / name, parse)
+
+    demonstrations = rows("demonstrations.jsonl", _demonstration)
     pairs = [_harmless_pair(record) for record in demonstrations]
     return Corpus(
-        red_team=_split_prompts(read_rows(folder / "red_team.jsonl", _prompt)),
-        borderline=_split_prompts(read_rows(folder / "borderline.jsonl", _prompt)),
-        helpful=_split_examples(read_rows(folder / "helpful.jsonl", _example)),
-        helpful_pairs=_split_pairs(read_rows(folder / "comparisons.jsonl", _comparison)),
+        red_team=_split_prompts(rows("red_team.jsonl", _prompt)),
+        borderline=_split_prompts(rows("borderline.jsonl", _prompt)),
+        helpful=_split_examples(rows("helpful.jsonl", _example)),
+        helpful_pairs=_split_pairs(rows("comparisons.jsonl", _comparison)),
         harmless_pairs=_split_pairs(pairs),
         demonstrations=_split_demonstrations(demonstrations).train,
-        judgements=_split_pairs(read_rows(folder / "judgements.jsonl", _judgement)),
+        judgements=_split_pairs(rows("judgements.jsonl", _judgement)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Configs of this project, found as pkg://own_project.conf."""

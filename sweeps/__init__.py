@@ -1,0 +1,1 @@
+"""Configs, so that Hydra finds them as pkg://cai.sweeps once they are installed."""
