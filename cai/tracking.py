@@ -22,7 +22,7 @@ TABLE_ROWS = 64
 LONGEST_TAG, LONGEST_NAME = 64, 128
 """Characters that W&B accepts."""
 LARGEST_FILE = 64 * 2**20
-"""Bytes of a file that goes to the mirror with its artifact; larger ones are named only."""
+"""Bytes of a file that goes to the mirror with its artifact; larger ones are references."""
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,11 @@ def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[s
     quiet = wandb.Settings(
         silent=True,
         console="off",
-        disable_git=True,
-        disable_code=True,
-        x_disable_stats=True,
-        x_disable_meta=True,
+        disable_git=not config.code,
+        disable_code=not config.code,
+        save_code=config.code,
+        x_disable_stats=not config.system,
+        x_disable_meta=not config.system,
         init_timeout=30,
     )
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -191,9 +192,11 @@ def _described(wandb: Any, artifact: Version) -> Any:
         name=artifact.name, type=artifact.kind, metadata=dict(artifact.metadata)
     )
     for path in sorted(p for p in artifact.path.rglob("*") if p.is_file()):
+        name = path.relative_to(artifact.path).as_posix()
         if path.stat().st_size <= LARGEST_FILE:
-            name = path.relative_to(artifact.path).as_posix()
             described.add_file(str(path), name=name, policy="immutable")  # no second copy on disk
+        else:
+            described.add_reference(path.resolve().as_uri(), name=name)
     return described
 
 

@@ -6,7 +6,7 @@ editing a file makes a new result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib.resources import files
@@ -21,8 +21,8 @@ PACKAGED = "pkg://"
 """What a path begins with that lies in a Python package."""
 _CONTENT = "content"
 
-Where = Callable[[Any], str | Path | None]
-"""Finds the path in the node that holds the field; None if nothing is read."""
+Where = Callable[[Any], Iterable[str | Path | None]]
+"""Finds the paths in the node that holds the field; None where nothing is read."""
 
 
 class Kind(Enum):
@@ -51,7 +51,7 @@ def reads_folder(default: Any = MISSING, where: Where | None = None) -> Any:
 
     Args:
         default: Of the setting.
-        where: Finds the folder, where it is not simply the setting's value.
+        where: Finds the folders, where that is not simply the setting's value.
     """
     return field(default=default, metadata={_CONTENT: (Kind.folder, where)})
 
@@ -90,6 +90,7 @@ def contents(node: object, prefix: str) -> Iterator[Content]:
 
 def _content(node: object, item: Field[Any], key: str) -> Iterator[Content]:
     kind, where = item.metadata[_CONTENT]
-    path = where(node) if where else getattr(node, item.name)
-    if path:
-        yield Content(key, located(str(path)), kind)
+    paths = list(where(node)) if where else [getattr(node, item.name)]
+    for n, path in enumerate(paths):
+        if path:
+            yield Content(f"{key}.{n}" if n else key, located(str(path)), kind)

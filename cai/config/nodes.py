@@ -24,7 +24,7 @@ from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
-"""The data that come with the package."""
+"""The data that come with the package: whatever is chosen, some sets are from here."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class ModelConfig:
 
     name: str = MISSING
     source: ModelSource = MISSING
-    path: str = reads_folder(where=lambda m: m.path if m.source is ModelSource.folder else None)
+    path: str = reads_folder(where=lambda m: [m.path if m.source is ModelSource.folder else None])
     revision: str | None = MISSING
     dtype: Dtype = MISSING
     quantization: Quantization = MISSING
@@ -106,13 +106,8 @@ class DataConfig:
     """Prompts, demonstrations and comparisons."""
 
     source: DataSource = MISSING
-    folder: str | None = reads_folder(where=lambda data: data.folder or data.shipped)
+    folder: str | None = reads_folder(where=lambda data: [data.folder, BUILTIN])
     revision: str | None = MISSING
-
-    @property
-    def shipped(self) -> Path | None:
-        """Folder of the data that come with the package, where nothing else is read."""
-        return BUILTIN if self.source is DataSource.builtin and not self.folder else None
 
 
 @dataclass
@@ -156,6 +151,8 @@ class TrackingConfig:
     entity: str | None = MISSING
     group: str | None = MISSING
     tags: list[str] = MISSING
+    code: bool = MISSING
+    system: bool = MISSING
 
 
 @dataclass
