@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import spearmanr
 
 Array = npt.NDArray[np.float64]
 
@@ -14,22 +15,12 @@ def root_mean_square_error(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> fl
     return float(np.sqrt(np.square(p - y).mean()))
 
 
-def ranks(values: npt.ArrayLike) -> Array:
-    """Places from 1 for the smallest; equal values share the mean of their places: [N] to [N]."""
-    _, place, counts = np.unique(
-        np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True
-    )
-    last = np.cumsum(counts)
-    found: Array = (last - (counts - 1) / 2)[place]
-    return found
-
-
 def rank_correlation(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     """Spearman's (1904) rho: the correlation of ranks; nan where one side does not vary."""
-    p, y = (ranks(side) for side in _checked(predicted, truth))
-    p, y = p - p.mean(), y - y.mean()
-    scale = np.sqrt(np.square(p).sum() * np.square(y).sum())
-    return float((p * y).sum() / scale) if scale > 0 else float("nan")
+    p, y = _checked(predicted, truth)
+    if np.ptp(p) == 0 or np.ptp(y) == 0:
+        return float("nan")
+    return float(spearmanr(p, y).statistic)
 
 
 def _checked(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Array, Array]:

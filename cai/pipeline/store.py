@@ -6,7 +6,6 @@ A result lives in ``<stage>-<fingerprint>/``. While it is being made the folder'
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -16,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from cai.errors import UserError
 from cai.files import SCRATCH, write_json
@@ -113,14 +114,16 @@ class Store:
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
         """Hold a result for making it; whoever comes second waits and says so."""
-        path = self.root / f".{stage}-{key[:12]}.lock"
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: another run is making it; waiting", stage)
-                fcntl.flock(file, fcntl.LOCK_EX)
+        lock = FileLock(self.root / f".{stage}-{key[:12]}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.info("%s: another run is making it; waiting", stage)
+            lock.acquire()
+        try:
             yield
+        finally:
+            lock.release()
 
     def _path(self, stage: str, key: str) -> Path:
         return self.root / result_name(stage, key)
