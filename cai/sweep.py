@@ -97,13 +97,12 @@ def arms(config: DictConfig) -> list[list[str]] | None:
         return None
     given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
-    choices = [
-        [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
-        if word.is_sweep_override()
-        else [f"{word.get_key_element()}={word.get_value_element_as_str()}"]
-        for word in parsed
-    ]
-    return [list(arm) for arm in itertools.product(*choices)]
+    choices = {}  # of a key that is given twice the last word counts
+    for word in parsed:
+        one = [word.get_value_element_as_str()]
+        values = word.sweep_string_iterator() if word.is_sweep_override() else one
+        choices[word.get_key_element()] = [f"{word.get_key_element()}={v}" for v in values]
+    return [list(arm) for arm in itertools.product(*choices.values())]
 
 
 def compose_arm(config: DictConfig, overrides: Sequence[str]) -> Config:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from cai import interrupt
+from cai.jsonl import Rows
 from cai.sampling.shards import make_rows
 
 
@@ -35,4 +36,4 @@ def test_no_rows_are_made_after_it(pressed, tmp_path):
         raise AssertionError("work went on")
 
     with pytest.raises(KeyboardInterrupt):
-        make_rows(tmp_path / "rows.jsonl", 3, 1, make, "rows")
+        make_rows(Rows(tmp_path / "rows.jsonl", dict), 3, 1, make, "rows")

@@ -28,8 +28,7 @@ from cai.report import collect
 ROOT = Path(__file__).resolve().parents[1]
 SWEEPS = ROOT / "sweeps"
 WANDB = SWEEPS / "wandb_cot_label_smoothing.yaml"
-SEARCH = SWEEPS / "search.yaml"
-NAMES = sorted(path.stem for path in SWEEPS.glob("*.yaml") if path not in (WANDB, SEARCH))
+NAMES = sorted(p.stem for p in (SWEEPS / "sweep").glob("*.yaml") if p.stem != "search")
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu")
 
 SHORT = ("rl.iterations=1", "rl.evaluate_every=1")
@@ -77,9 +76,9 @@ SHARED = {
 
 def arms(name, outputs, *overrides):
     """Compose a sweep as the command does, and every arm as its job would."""
-    given = [f"hydra.searchpath=[file://{CONF}]", f"outputs={outputs}", *overrides]
-    with initialize_config_dir(str(SWEEPS), version_base="1.3"):
-        config = compose(name, overrides=given, return_hydra_config=True)
+    given = [f"+sweep={name}", f"outputs={outputs}", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=given, return_hydra_config=True)
         return [sweep.compose_arm(config, arm) for arm in sweep.arms(config)]
 
 
@@ -101,9 +100,10 @@ def test_arms_differ_in_what_the_sweep_asks_about_and_share_the_rest(name, tmp_p
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_sweep_says_its_question_and_its_command(name):
-    question, command = (SWEEPS / f"{name}.yaml").read_text().splitlines()[:2]
+    package, question, command = (SWEEPS / "sweep" / f"{name}.yaml").read_text().splitlines()[:3]
+    assert package == "# @package _global_"
     assert question.startswith("# ")
-    assert command == f"# python -m cai --config-dir sweeps --config-name {name}"
+    assert command == f"# python -m cai +sweep={name}"
 
 
 def test_chains_of_thought_and_label_smoothing_need_16_of_30_runs_of_the_method(tmp_path):
@@ -135,7 +135,14 @@ def test_overrides_of_the_command_reach_every_arm(tmp_path):
 
 
 def test_an_arm_is_named_by_what_tells_it_from_others():
-    words = ["pm.label_smoothing=0.1", "outputs=/x", "tracking=off", "+hardware.threads=2", "a=b"]
+    words = [
+        "pm.label_smoothing=0.1",
+        "outputs=/x",
+        "tracking=off",
+        "+hardware.threads=2",
+        "+sweep=kl",
+        "a=b",
+    ]
     assert sweep.label(words) == "pm.label_smoothing=0.1 a=b"
 
 
@@ -338,7 +345,7 @@ def test_arms_at_the_same_time_wait_for_a_shared_stage_and_make_it_once(launcher
         config = typed(compose("config", overrides=[*TOUR, "stage=helpful"]))
     store = Store(tmp_path / "artifacts")
     [shared] = plan(config, store, stages())
-    words = ["--config-dir", str(SWEEPS), "-m", f"+launch={launcher}", "stage=revise"]
+    words = ["-m", f"+launch={launcher}", "stage=revise"]
     with store.lock("helpful", shared.key):
         process = start(tmp_path, *words, "revise.rounds=1,2,-1")
         deadline = time.monotonic() + 200
@@ -365,7 +372,7 @@ def waiting(outputs):
 def test_a_search_tries_what_it_was_told_and_writes_a_report(tmp_path):
     if not installed("hydra_optuna_sweeper"):
         pytest.skip("it is not installed")
-    words = ("--config-dir", str(SWEEPS), "--config-name", "search", "hydra.sweeper.n_trials=2")
+    words = ("+sweep=search", "hydra.sweeper.n_trials=2")
     code, text = run(tmp_path, *words)
     assert code == 0, text
     assert "arms are chosen as results come in" in text
@@ -384,7 +391,7 @@ def test_a_launcher_that_is_not_installed_is_said_in_a_sentence(word, monkeypatc
     extra = {"slurm": "submitit"}.get(word, word)
     if installed(f"hydra_{extra}_launcher"):
         pytest.skip("it is installed")
-    words = ["--config-dir", str(SWEEPS), "--config-name", "kl", f"+launch={word}"]
+    words = ["+sweep=kl", f"+launch={word}"]
     monkeypatch.setattr(sys, "argv", ["cai", *words])
     monkeypatch.setattr(sweep, "failures", [])
     assert program.main() == 1

@@ -22,7 +22,8 @@ SETTINGS = {"pm": {"label_smoothing": 0.1}, "seed": 3}
 
 
 def tracking(mode=TrackingMode.offline, **changes):
-    values = {"project": "p", "entity": None, "group": "a_sweep", "tags": ["feedback.cot=True"]}
+    values = {"project": "p", "entity": None, "group": "a_sweep", "tags": ["feedback.cot=True"],
+              "code": True, "system": True}  # fmt: skip
     return TrackingConfig(mode=mode, **{**values, **changes})
 
 
@@ -116,7 +117,9 @@ def test_a_large_file_stays_here(tmp_path, monkeypatch):
         tracker.artifact(_version(finished(store, "pm", "b" * 64, {})), [])
     [run] = offline_runs(tmp_path / "job")
     [artifact] = run.artifacts
-    assert len(artifact.manifest.contents) == 0
+    found = {entry.path: entry.ref for entry in artifact.manifest.contents}
+    assert set(found) == {"artifact.json", "model/weights.bin"}
+    assert all(ref.startswith("file://") for ref in found.values())
 
 
 def test_no_secret_is_written(offline, tmp_path):
