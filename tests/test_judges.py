@@ -24,7 +24,7 @@ from cai.evaluation.judges import (
     ratings,
 )
 from cai.evaluation.systems import System, held_out_prompts
-from cai.labelling.judge import Answer
+from cai.labelling.answers import Answer
 from cai.pipeline import execute, plan
 from cai.report import collect, comparison_table, write_report
 from cai.report.collect import PARTLY

@@ -16,8 +16,8 @@ from cai.dialogue import from_messages
 from cai.errors import UserError
 from cai.evaluation.measures import Metrics, anchor_of, elo, match_row, matches_of
 from cai.evaluation.systems import System, rows_of
+from cai.labelling.answers import Answer, Answerer, Asked, FeedbackModel, FewShots
 from cai.labelling.choice import MultipleChoice
-from cai.labelling.judge import Answer, Answerer, Asked
 from cai.labelling.remote import remote_choice
 from cai.lm.embedded import cache_folder
 from cai.lm.load import LanguageModel
@@ -37,7 +37,8 @@ def constitution_matches(
 ) -> list[Row]:
     """Let the helpful assistant choose under a drawn principle, in both orders."""
     principles = load_constitution(config.constitution).comparison
-    judge = MultipleChoice(model, systems[0].adapter, ([], principles, config.seed))
+    helpful = FeedbackModel(model, systems[0].adapter)
+    judge = MultipleChoice(helpful, FewShots([], principles, config.seed))
     return judged_matches(("constitution", judge), config, systems, rows)
 
 
@@ -49,8 +50,8 @@ def endpoint_judge(config: Config) -> Answerer:
     """
     assert config.evaluate is not None
     principles = load_constitution(config.constitution).comparison
-    cache = cache_folder() / "endpoint"
-    return remote_choice(config.evaluate.judge_endpoint, ([], principles, config.seed), cache)
+    shots = FewShots([], principles, config.seed)
+    return remote_choice(config.evaluate.judge_endpoint, shots, cache_folder() / "endpoint")
 
 
 def judged_matches(

@@ -13,7 +13,9 @@ from cai.algorithms.calibration import (
     reliability_rows,
 )
 from cai.data.records import Comparison
-from cai.labelling.judge import TIE, Judge, Verdict
+from cai.labelling.answers import Verdict
+from cai.labelling.judge import Judge
+from cai.labelling.labels import TIE
 
 UNDECIDED = 0.05
 """A label within this distance of one half decides nothing."""

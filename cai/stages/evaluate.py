@@ -41,7 +41,7 @@ from cai.evaluation.systems import (
     reply_trees,
     sample_all,
 )
-from cai.labelling.judge import Answerer
+from cai.labelling.answers import Answerer
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.sampling.shards import Row

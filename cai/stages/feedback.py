@@ -13,7 +13,9 @@ from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import from_messages, to_messages
 from cai.errors import UserError
-from cai.labelling.judge import Judge, Shown, Verdict, make_judge
+from cai.labelling.answers import FeedbackModel, Shown, Verdict
+from cai.labelling.judge import Judge
+from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
@@ -43,7 +45,7 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         settings,
         load_constitution(config.constitution),
         Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
-        (model, adapters[settings.model]),
+        FeedbackModel(model, adapters[settings.model]),
         config.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test

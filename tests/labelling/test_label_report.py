@@ -6,7 +6,8 @@ import pytest
 
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import human
-from cai.labelling.judge import Judge, Verdict
+from cai.labelling.answers import Verdict
+from cai.labelling.judge import Judge
 from cai.labelling.report import label_report, position_bias
 
 
