@@ -23,6 +23,6 @@ def one_line(text: str, limit: int = 200) -> str:
         text: From a server, a file or whoever else.
         limit: Most characters that are kept; what is cut off leaves three dots.
     """
-    words = " ".join(_SEQUENCE.sub("", text[:_LOOKED_AT]).split())
-    shown = "".join(character for character in words if character.isprintable())
+    plain = _SEQUENCE.sub("", text[:_LOOKED_AT])
+    shown = " ".join("".join(c for c in plain if c.isprintable() or c.isspace()).split())
     return shown if len(shown) <= limit else f"{shown[: limit - 3].rstrip()}..."

@@ -17,6 +17,8 @@ THOUGHT_TAGS = (
     ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
 )
 """What models put around thoughts; a server that knows its model takes it out."""
+_BLANKS = str.maketrans({"\u2581": " ", "\u0120": " ", "\u010a": "\n"})
+"""Signs that SentencePiece and byte-level tokenizers put for blanks; some servers show them."""
 _NOT_KEPT = "not kept"
 _ALIGNMENTS = 64
 
@@ -179,7 +181,7 @@ def _token(entry: Mapping[str, Any]) -> Token:
     logprob = -math.inf if given is None else float(given)  # JSON knows no infinity
     if not isinstance(text, str) or math.isnan(logprob):
         raise ValueError("a token needs a text and a log-probability")
-    return Token(_clean(text), min(logprob, 0.0))
+    return Token(_clean(text).translate(_BLANKS), min(logprob, 0.0))
 
 
 def _to_entry(token: Token) -> dict[str, Any]:

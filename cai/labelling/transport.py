@@ -127,7 +127,7 @@ def _reason(error: BaseException) -> str:
     for layer in layers:
         if isinstance(layer, OSError) and layer.errno:
             own = isinstance(layer, ssl.SSLError | socket.gaierror)  # numbers of their own
-            return layer.strerror if own else os.strerror(layer.errno)
+            return str(layer.strerror) if own else os.strerror(layer.errno)
         if isinstance(layer, BaseExceptionGroup):
             layers += layer.exceptions
         elif below := layer.__cause__ or layer.__context__:
