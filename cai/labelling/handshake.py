@@ -112,7 +112,7 @@ def _agree(endpoint: Endpoint, request: Request) -> ServerReply:
 
 def _without_thoughts(endpoint: Endpoint, request: Request, first: ServerReply) -> ServerReply:
     """Switch thoughts off, or leave room for them; a model that only rambles stays as it is."""
-    plain, url = endpoint.profile, endpoint.settings.url
+    plain, url, node = endpoint.profile, endpoint.settings.url, endpoint.settings.node
     for extra in THINKING_OFF:
         endpoint.profile = replace(plain, extra=extra)
         reply = _try(endpoint, request)
@@ -135,8 +135,8 @@ def _without_thoughts(endpoint: Endpoint, request: Request, first: ServerReply) 
         thought |= reply is not None and reply.thought
     if thought:
         raise UserError(
-            f"{endpoint.settings.node}.url={url} thinks for more than {THINKING_TOKENS[-1]} tokens "
-            f"and does not answer: serve {endpoint.settings.node}.model={endpoint.settings.model} "
+            f"{node}.url={url} thinks and, with {THINKING_TOKENS[-1]} tokens for that, does not "
+            f"answer: serve {node}.model={endpoint.settings.model} "
             "without thinking, or choose another model"
         )
     endpoint.profile = plain

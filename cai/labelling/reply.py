@@ -80,7 +80,8 @@ def parse_reply(value: Any) -> ServerReply:
         tokens = _count(usage.get("total_tokens"))
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("not a chat completion") from error
-    listed = places and all(len(place.candidates) > 1 for place in places)
+    # The older form lists no rivals where there are none worth it.
+    listed = places and any(len(place.candidates) > 1 for place in places)
     return ServerReply(
         spoken.text, finish == "stop", places if listed else None, tokens, spoken.thought
     )

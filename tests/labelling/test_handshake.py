@@ -9,8 +9,10 @@ from chat_server import ChatServer, completion, endpoint_config, refusal
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.labelling import endpoint as module
+from cai.labelling.choice_reading import first_option_probability
 from cai.labelling.endpoint import Endpoint
 from cai.labelling.remote import ChoiceReader
+from cai.labelling.reply import parse_reply
 from cai.labelling.server_profile import ServerProfile, give_way
 
 TALK = (human("Which?\nOptions:\n (A) [[[x]]]\n (B) [[[y]]]\n\nAnswer with (A) or (B) only."),)
@@ -268,10 +270,42 @@ def test_thoughts_that_cannot_be_switched_off_get_room(needs, room, shown, reade
 def test_thoughts_without_end_are_an_error_after_a_few_questions(shown, reader):
     with (
         ChatServer(lambda got, n: thinks(got, False, 10**6, shown)) as server,
-        pytest.raises(UserError, match="thinks for more than 4096 tokens and does not answer"),
+        pytest.raises(UserError, match="thinks and, with 4096 tokens for that, does not answer"),
     ):
         reader(server)
     assert len(server.requests) == 1 + 5 + 2
+
+
+def test_thoughts_that_come_to_no_answer_are_an_error(reader):
+    def answer(got, n):
+        room = limit(got) > 100
+        return completion(*(("So</think>\n\nNeither.",) if room else ("So", None, "length")))
+
+    with ChatServer(answer) as server, pytest.raises(UserError, match="does not answer"):
+        reader(server)
+
+
+def test_a_model_that_answers_in_words_of_its_own_is_asked_once(reader, caplog):
+    tokens = [("The apple.", {"The apple.": -0.1, "(A)": -3.0})]
+    with ChatServer(lambda got, n: exactly(got, "The apple.", tokens)) as server:
+        reader(server)
+    assert len(server.requests) == 1
+    assert "does not answer the first choice: 'The apple.'" in caplog.text
+
+
+def test_rivals_of_blanks_before_the_answer_count():
+    # A: .5 * .6; B: .25 at once, and .5 * .2 after the blank.
+    blank = ("\n", {"\n": math.log(0.5), "(B": math.log(0.25)})
+    letter = ("(A", {"(A": A, "(B": B})
+    reply = parse_reply(completion("(A", [*THOUGHT, blank, letter], reasoning_content="So (B"))
+    assert [place.taken.text for place in reply.places] == ["\n", "(A"]
+    assert first_option_probability(reply._replace(text="(A)")) == pytest.approx(0.3 / 0.65)
+
+
+def test_tokens_that_do_not_spell_the_answer_are_not_read_after_thoughts():
+    tokens = [("(B)", {"(B)": -0.1, "(A)": -3.0})]
+    assert parse_reply(completion("(A)", tokens, reasoning_content="Hm")).places is None
+    assert parse_reply(completion("(A)", tokens)).places is not None
 
 
 def test_a_model_that_rambles_is_not_given_room_to_think(reader, caplog):
@@ -294,12 +328,12 @@ def test_a_clear_server_is_asked_one_question(reader, caplog):
 
 
 def older(got):
-    """Give log-probabilities in the form of text completions."""
+    """Give log-probabilities in the form of text completions; some rivals are not worth a word."""
     reply = completion("(A)")
     reply["choices"][0]["logprobs"] = {
         "tokens": [token for token, _ in ANSWER],
         "token_logprobs": [rivals[token] for token, rivals in ANSWER],
-        "top_logprobs": [rivals for _, rivals in ANSWER],
+        "top_logprobs": [{"(": 0.0}, LETTER, None],
     }
     return reply
 
