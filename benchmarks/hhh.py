@@ -31,8 +31,9 @@ from cai.data.records import Comparison, Prompt
 from cai.data.rows import numbered_rows
 from cai.data.sources import load_corpus
 from cai.dialogue import Role
-from cai.labelling.judge import Shown, make_judge
-from cai.lm.load import LanguageModel, load_model
+from cai.labelling.answers import FeedbackModel, Shown
+from cai.labelling.methods import make_judge
+from cai.lm.load import load_model
 from cai.seeds import seed_of
 
 RULE = ComparisonPrinciple(
@@ -75,7 +76,7 @@ def other_comparisons(path: Path, rows: int) -> list[Comparison]:
 
 
 def judged(
-    config: Config, speaker: tuple[LanguageModel, str | None], known: Sequence[Comparison]
+    config: Config, feedback_model: FeedbackModel, known: Sequence[Comparison]
 ) -> Iterator[tuple[str, list[float | None], float]]:
     """Yield the name of each method, the probability of each better reply, and the seconds."""
     assert config.feedback is not None
@@ -85,7 +86,7 @@ def judged(
     for name, changes in METHODS.items():
         settings = replace(config.feedback, calibrate=False, **changes)
         started = time.monotonic()
-        judge = make_judge(settings, Constitution([], [RULE]), shown, speaker, config.seed)
+        judge = make_judge(settings, Constitution([], [RULE]), shown, feedback_model, config.seed)
         found: list[float | None] = []
         for start in range(0, len(known), settings.batch_size):
             verdicts = judge.judge(known[start : start + settings.batch_size])
@@ -133,7 +134,7 @@ def main() -> None:
     longer = [float(len(c.a) > len(c.b)) for c in known]
     print(row("the longer reply", [0.9 if x else 0.1 for x in longer], 0.0))
     for label, adapter in speakers.items():
-        for name, found, seconds in judged(config, (model, adapter), known):
+        for name, found, seconds in judged(config, FeedbackModel(model, adapter), known):
             print(row(f"{label}: {name}", found, seconds), flush=True)
 
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from cai.constitution.principles import load_constitution
 from cai.data.records import Comparison
 from cai.data.sources import load_corpus
+from cai.labelling.answers import Asked, FeedbackModel, FewShots
 from cai.labelling.choice import MultipleChoice, common_prefix
-from cai.labelling.judge import Asked
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.score import option_logprobs
 
@@ -84,7 +84,8 @@ def main() -> None:
     corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
     principles = load_constitution(config.constitution).comparison
-    method = MultipleChoice(model, None, (corpus.demonstrations[:5], principles, config.seed))
+    shots = FewShots(corpus.demonstrations[:5], principles, config.seed)
+    method = MultipleChoice(FeedbackModel(model, None), shots)
     rows = []
     for comparison in corpus.harmless_pairs.test[: args.pairs]:
         prompts = _questions(method, comparison)
@@ -112,7 +113,7 @@ def _questions(method: MultipleChoice, comparison: Comparison) -> Prompts:
     """Render a comparison under every principle in both orders."""
     return [
         method.render(Asked(comparison, principle, swapped))
-        for principle in method.shots[1]
+        for principle in method.shots.principles
         for swapped in (False, True)
     ]
 

@@ -19,11 +19,17 @@ class Got(NamedTuple):
     time: float
 
 
+class Raw(NamedTuple):
+    """Pieces that are sent as they are, in place of a whole response."""
+
+    pieces: object
+
+
 class ChatServer:
     """Calls ``answer(got, n)`` for the n-th request.
 
-    It returns a completion, or a tuple of status, body (text, bytes or JSON) and headers; a
-    generator sends its pieces one by one and never says how many there will be.
+    It returns a completion, or a tuple of status, body (text, bytes or JSON) and headers, or
+    ``Raw``; a generator sends its pieces one by one and never says how many there will be.
     """
 
     def __init__(self, answer):
@@ -65,6 +71,11 @@ class ChatServer:
 
     @staticmethod
     def _send(handler, answer):
+        if isinstance(answer, Raw):
+            for piece in answer.pieces:
+                handler.wfile.write(piece)
+                handler.wfile.flush()
+            return
         status, body, headers = answer if isinstance(answer, tuple) else (200, answer, {})
         handler.send_response(status)
         for name, value in headers.items():
@@ -84,7 +95,12 @@ def _bytes(body):
     return (body if isinstance(body, str) else json.dumps(body)).encode()
 
 
-def completion(text, logprobs=None, finish="stop", tokens=7):
+def refusal(words, status=400):
+    """Refuse a request as OpenAI does."""
+    return status, {"error": {"message": words, "type": "invalid_request_error"}}, {}
+
+
+def completion(text, logprobs=None, finish="stop", tokens=7, **message):
     """Make a chat completion; ``logprobs`` is a list of (token, {rival: log-probability})."""
     content = [
         {
@@ -99,7 +115,7 @@ def completion(text, logprobs=None, finish="stop", tokens=7):
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": text},
+                "message": {"role": "assistant", "content": text, **message},
                 "finish_reason": finish,
                 "logprobs": {"content": content} if logprobs is not None else None,
             }

@@ -25,7 +25,7 @@ from cai.evaluation.judges import (
     ratings,
 )
 from cai.evaluation.systems import Context, System, held_out_prompts
-from cai.labelling.judge import Answer
+from cai.labelling.answers import Answer
 from cai.pipeline.execute import execute
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store

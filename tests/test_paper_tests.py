@@ -26,7 +26,7 @@ from cai.evaluation.paper_measures import (
 )
 from cai.evaluation.paper_tests import PaperTests, choose
 from cai.evaluation.systems import Context, System
-from cai.labelling.exam import Answer, ChainExam, DirectExam, chain_question, draw_shots
+from cai.labelling.exam import ChainExam, DirectExam, ExamAnswer, chain_question, draw_shots
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.score import option_logprobs
 from cai.results.systems import Match, PaperAnswer, PaperFile
@@ -268,7 +268,7 @@ class Fake:
         self.table = table
 
     def answers(self, items):
-        return [Answer(*self.table[item.id]) for item in items]
+        return [ExamAnswer(*self.table[item.id]) for item in items]
 
 
 def settings(**changes):
@@ -354,9 +354,9 @@ def test_shots_give_way_and_a_question_beyond_the_context_is_counted(folder, tin
     ids, shown = exam._render(items[0])
     assert len(shown) in {1, 2}
     tiny.chat.context = alone
-    assert exam.answers(items[:1]) == [Answer([], fits=False)]
+    assert exam.answers(items[:1]) == [ExamAnswer([], fits=False)]
     chains = ChainExam(tiny, None, settings(), (1, 0))
-    assert chains.answers(items[:1]) == [Answer([], fits=False)]
+    assert chains.answers(items[:1]) == [ExamAnswer([], fits=False)]
 
 
 def test_chains_rename_the_turns_and_each_answers_after_itself(folder, tiny, monkeypatch):
@@ -391,7 +391,7 @@ def test_a_chain_that_does_not_end_has_no_answer(folder, tiny):
     [answer] = ChainExam(tiny, None, settings(paper_chain_tokens=2), (2, 0)).answers(
         exam_items(folder)[:1]
     )
-    assert answer == Answer([None, None])
+    assert answer == ExamAnswer([None, None])
 
 
 # The whole

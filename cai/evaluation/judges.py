@@ -16,8 +16,8 @@ from cai.data.records import Comparison, Prompt
 from cai.errors import UserError
 from cai.evaluation.measures import Metrics, anchor_of, contests_of, elo, match_of
 from cai.evaluation.systems import Context, System, rows_of
-from cai.labelling.choice import MultipleChoice, Shots
-from cai.labelling.judge import Answer, Answerer, Asked
+from cai.labelling.answers import Answer, Answerer, Asked, FeedbackModel, FewShots
+from cai.labelling.choice import MultipleChoice
 from cai.labelling.remote import remote_choice
 from cai.lm.embedded import cache_folder
 from cai.results.systems import Match, Reply
@@ -34,8 +34,8 @@ NON_EVASIVE = (
 def constitution_matches(context: Context, rows: Sequence[Reply]) -> list[Match]:
     """Let the helpful assistant choose under a drawn principle, in both orders."""
     principles = load_constitution(context.settings.constitution).comparison
-    shots: Shots = ([], principles, context.seed)
-    judge = MultipleChoice(context.model, context.systems[0].adapter, shots)
+    helpful = FeedbackModel(context.model, context.systems[0].adapter)
+    judge = MultipleChoice(helpful, FewShots([], principles, context.seed))
     return judged_matches(context, "constitution", judge, rows)
 
 
@@ -46,9 +46,8 @@ def endpoint_judge(settings: EvaluateSettings) -> Answerer:
         UserError: If the server does not answer.
     """
     principles = load_constitution(settings.constitution).comparison
-    cache = cache_folder() / "endpoint"
-    shots: Shots = ([], principles, settings.seed)
-    return remote_choice(settings.evaluate.judge_endpoint, shots, cache)
+    shots = FewShots([], principles, settings.seed)
+    return remote_choice(settings.evaluate.judge_endpoint, shots, cache_folder() / "endpoint")
 
 
 def judged_matches(

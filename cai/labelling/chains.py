@@ -16,10 +16,8 @@ from cai.constitution.prompts import (
     fill_reasoning,
 )
 from cai.dialogue import Conversation
-from cai.labelling.choice import Shots
-from cai.labelling.judge import Answer, Asked
+from cai.labelling.answers import Answer, Asked, FeedbackModel, FewShots
 from cai.lm.generate import Sampling, generate
-from cai.lm.load import LanguageModel
 from cai.lm.score import option_logprobs
 from cai.seeds import draw, seed_of
 
@@ -28,11 +26,12 @@ class ChainOfThought:
     """Samples ``feedback.chains`` chains per question and reads an answer after each."""
 
     def __init__(
-        self, model: LanguageModel, adapter: str | None, settings: FeedbackConfig, shots: Shots
+        self, feedback_model: FeedbackModel, settings: FeedbackConfig, shots: FewShots
     ) -> None:
         """Use one adapter of a local model."""
-        self.model, self.adapter, self.settings, self.shots = model, adapter, settings, shots
-        self.options = model.chat.options(CHAIN_ANSWERS)
+        self.model, self.adapter = feedback_model.model, feedback_model.adapter
+        self.settings, self.shots = settings, shots
+        self.options = self.model.chat.options(CHAIN_ANSWERS)
 
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first after each chain that ended.
@@ -42,7 +41,7 @@ class ChainOfThought:
         asked = [(question, k) for question in questions for k in range(self.settings.chains)]
         rendered = [reasoned_question(self.shots, q, self.model.chat.dialect) for q, _ in asked]
         prompts = [self.model.chat.prompt(*question) for question in rendered]
-        seeds = [chain_seed(self.shots[2], question, k) for question, k in asked]
+        seeds = [chain_seed(self.shots.seed, question, k) for question, k in asked]
         sampling = Sampling(self.settings.chain_tokens, 1, self.settings.temperature)
         with self.model.sampling(self.adapter) as network:
             chains = generate(
@@ -78,7 +77,7 @@ class ChainOfThought:
         return chain_answer(question, self.model.chat.decode(chain), self.model.chat.dialect)
 
 
-def reasoned_question(shots: Shots, asked: Asked, dialect: Dialect) -> Question:
+def reasoned_question(shots: FewShots, asked: Asked, dialect: Dialect) -> Question:
     """Put a question with its few-shots, reasoning included, before it."""
     talk = asked.comparison.prompt.conversation
     question = chain_question(talk, asked.replies, asked.principle)
@@ -86,12 +85,11 @@ def reasoned_question(shots: Shots, asked: Asked, dialect: Dialect) -> Question:
     return question._replace(conversation=(*before, *question.conversation))
 
 
-def _few_shot_turns(shots: Shots, key: str, dialect: Dialect) -> Conversation:
-    demonstrations, principles, seed = shots
-    rules = draw(principles, len(demonstrations), seed, key, "chain shots")
+def _few_shot_turns(shots: FewShots, key: str, dialect: Dialect) -> Conversation:
+    rules = draw(shots.principles, len(shots.demonstrations), shots.seed, key, "chain shots")
     turns: Conversation = ()
-    for n, (shot, rule) in enumerate(zip(demonstrations, rules, strict=True)):
-        [swapped] = draw([False, True], 1, seed, key, "chain order", n)
+    for n, (shot, rule) in enumerate(zip(shots.demonstrations, rules, strict=True)):
+        [swapped] = draw([False, True], 1, shots.seed, key, "chain order", n)
         options = shot.options[::-1] if swapped else shot.options
         right = 1 - shot.better if swapped else shot.better
         question = chain_question(shot.prompt.conversation, options, rule)

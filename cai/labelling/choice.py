@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cai.config import ComparisonPrinciple
 from cai.constitution.prompts import ANSWERS, Question, answered, comparison_question
-from cai.data.records import Demonstration
 from cai.dialogue import Conversation
-from cai.labelling.judge import Answer, Asked
-from cai.lm.load import LanguageModel
+from cai.labelling.answers import Answer, Asked, FeedbackModel, FewShots
 from cai.lm.score import option_logprobs
 from cai.seeds import draw
-
-Shots = tuple[Sequence[Demonstration], Sequence[ComparisonPrinciple], int]
-"""Demonstrations, the principles that theirs are drawn from, and the seed of the draws."""
 
 
 class MultipleChoice:
     """Reads the answer off the model's next-token probabilities."""
 
-    def __init__(self, model: LanguageModel, adapter: str | None, shots: Shots) -> None:
+    def __init__(self, feedback_model: FeedbackModel, shots: FewShots) -> None:
         """Use one adapter of a local model."""
-        self.model, self.adapter, self.shots = model, adapter, shots
-        self.options = model.chat.options(ANSWERS)
+        self.model, self.adapter = feedback_model.model, feedback_model.adapter
+        self.shots, self.options = shots, self.model.chat.options(ANSWERS)
 
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first, normalised over the options."""
@@ -43,7 +37,7 @@ class MultipleChoice:
         return self.model.chat.prompt(*choice_question(self.shots, asked))
 
 
-def choice_question(shots: Shots, asked: Asked) -> Question:
+def choice_question(shots: FewShots, asked: Asked) -> Question:
     """Put a question with its few-shots before it."""
     talk = asked.comparison.prompt.conversation
     question = comparison_question(talk, asked.replies, asked.principle)
@@ -51,17 +45,16 @@ def choice_question(shots: Shots, asked: Asked) -> Question:
     return question._replace(conversation=(*before, *question.conversation))
 
 
-def few_shot_turns(shots: Shots, key: str) -> Conversation:
+def few_shot_turns(shots: FewShots, key: str) -> Conversation:
     """Return answered questions, each under a principle of its own and in an order of its own.
 
     They depend on the comparison alone, so all principles and both orders share them as a prefix
     that is computed once.
     """
-    demonstrations, principles, seed = shots
-    rules = draw(principles, len(demonstrations), seed, key, "shots")
+    rules = draw(shots.principles, len(shots.demonstrations), shots.seed, key, "shots")
     turns: Conversation = ()
-    for n, (shot, rule) in enumerate(zip(demonstrations, rules, strict=True)):
-        [swapped] = draw([False, True], 1, seed, key, "order", n)
+    for n, (shot, rule) in enumerate(zip(shots.demonstrations, rules, strict=True)):
+        [swapped] = draw([False, True], 1, shots.seed, key, "order", n)
         options = shot.options[::-1] if swapped else shot.options
         right = 1 - shot.better if swapped else shot.better
         question = comparison_question(shot.prompt.conversation, options, rule)

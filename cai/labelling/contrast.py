@@ -8,9 +8,8 @@ from cai.algorithms.calibration import fit_temperature
 from cai.config import ComparisonPrinciple
 from cai.data.records import Comparison, Demonstration
 from cai.errors import UserError
-from cai.labelling.judge import Answer, Asked
-from cai.labelling.pointwise import Reading, ask_once, reply_tree
-from cai.lm.load import LanguageModel
+from cai.labelling.answers import Answer, Asked, FeedbackModel
+from cai.labelling.pointwise import PairScore, ask_once, reply_tree
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
 from cai.seeds import draw
@@ -28,8 +27,7 @@ class Contrast:
 
     def __init__(
         self,
-        model: LanguageModel,
-        adapter: str | None,
+        feedback_model: FeedbackModel,
         principles: Sequence[ComparisonPrinciple],
         demonstrations: Sequence[Demonstration],
     ) -> None:
@@ -44,7 +42,7 @@ class Contrast:
                     f"feedback.method=contrast needs an inverse of principle {principle.id!r}: add "
                     "one to the constitution"
                 )
-        self.model, self.adapter = model, adapter
+        self.model, self.adapter = feedback_model.model, feedback_model.adapter
         shown = [
             Asked(Comparison(d.prompt, *d.options, probability=0.5, source=""), rule, False)
             for d in demonstrations[-_CALIBRATION:]
@@ -59,10 +57,10 @@ class Contrast:
         """Return the probability of the reply shown first."""
         return ask_once(questions, self._read)
 
-    def _read(self, questions: Sequence[Asked]) -> list[Reading]:
+    def _read(self, questions: Sequence[Asked]) -> list[PairScore]:
         trees = self._trees(questions)
         return [
-            Reading(logit / self.temperature, good.length + bad.length)
+            PairScore(logit / self.temperature, good.length + bad.length)
             for logit, good, bad in zip(
                 self._differences(trees), trees[::2], trees[1::2], strict=True
             )

@@ -2,47 +2,55 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
 import random
 import re
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
+
+import anyio
+import httpx
+from anyio.from_thread import start_blocking_portal
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from cai.config import EndpointConfig
 from cai.dialogue import Conversation, to_messages
 from cai.errors import UserError
-from cai.labelling.reply import Reply, parse_reply
+from cai.labelling.rate import RateLimit, retry_after
+from cai.labelling.reply import ServerReply, parse_reply
 from cai.labelling.reply_cache import ReplyCache
+from cai.labelling.server_profile import ServerProfile
+from cai.labelling.transport import LARGEST_REPLY, NothingReceived, Received, Transport
+from cai.terminal import one_line
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WORKERS = 8
 """Requests that are under way at a time."""
 FIRST_WAIT = 0.5
 """Seconds before the first retry; they double with each, up to ``LONGEST_WAIT``."""
 LONGEST_WAIT = 30.0
-LONGEST_RETRY_AFTER = 120.0
-"""A server that asks for more patience than this is asked again all the same."""
-LARGEST_REPLY = 8 << 20
 PASSING = frozenset({408, 425, 429})
-"""Statuses that a later attempt may change, besides all from 500 on."""
-REFUSALS = frozenset({400, 413, 422})
+"""Statuses that a later attempt may change, besides nearly all from 500 on."""
+REFUSALS = frozenset({400, 413, 422, 501})
 """Statuses that speak of one request: too long, filtered, or with a field that is not known."""
 SHORTEST_SECRET = 8
 """A shorter key ("none", "EMPTY") only fills the field; a reply may well contain it."""
 _KEY = re.compile(r"[!#-\[\]-~]+")
+_LONGEST_WORDS = 2000
 
 
 class Request(NamedTuple):
@@ -55,6 +63,11 @@ class Request(NamedTuple):
 class Refused(Exception):
     """The server will not answer this request, but may answer others."""
 
+    def __init__(self, words: str) -> None:
+        """Keep what the server says; the message is a shorter form of it."""
+        super().__init__(one_line(words))
+        self.words = words
+
 
 class _Passing(Exception):
     """An attempt failed in a way that another may not."""
@@ -63,34 +76,6 @@ class _Passing(Exception):
         """Say why, and for how many seconds the server asked to be left alone."""
         super().__init__(reason)
         self.wait = wait
-
-
-class RateLimit:
-    """Lets threads pass one by one, ``1 / per_second`` apart."""
-
-    def __init__(self, per_second: float) -> None:
-        """Start open."""
-        self._gap, self._next, self._lock = 1 / per_second, 0.0, threading.Lock()
-
-    def wait(self) -> None:
-        """Return when it is this thread's turn."""
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self._gap
-        time.sleep(start - now)
-
-    def pause(self, seconds: float) -> None:
-        """Let nobody pass for a while."""
-        with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect: it would carry the key to another server."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
 
 
 class Endpoint:
@@ -102,36 +87,30 @@ class Endpoint:
         Raises:
             UserError: If the variable that should hold it is empty or holds something else.
         """
-        self.settings = settings
+        self.settings, self.profile = settings, ServerProfile()
         address = (settings.url or "").rstrip("/")
         base = address if urlsplit(address).path else f"{address}/v1"
         self._address = f"{base}/chat/completions"
         self._key = _read_key(settings)
+        headers = {"Content-Type": "application/json", "User-Agent": "cai"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._transport = Transport(self._address, headers, settings.timeout)
         self._cache = ReplyCache(cache)
         self._limit = RateLimit(settings.per_second)
-        self._opener = urllib.request.build_opener(_NoRedirect)
         self._random = random.Random()  # jitter must not disturb the seeded generators
 
-    def ask(self, request: Request) -> Reply:
+    def ask(self, request: Request) -> ServerReply:
         """Return the reply, from the cache if the same was asked before.
 
         Raises:
             Refused: If the server will not answer this request.
             UserError: If it gives no usable answer at all.
         """
-        body = {
-            "model": self.settings.model,
-            "messages": to_messages(request.conversation),
-            **request.options,
-        }
-        known = {"address": self._address, "body": body}
-        if (found := self._cache.find(known)) is not None:
-            return found
-        reply = self._send(json.dumps(body).encode())
-        self._cache.keep(known, reply)
+        [reply] = self._run(self._ask, [request])
         return reply
 
-    def ask_all(self, requests: Sequence[Request]) -> list[Reply | None]:
+    def ask_all(self, requests: Sequence[Request]) -> list[ServerReply | None]:
         """Ask in parallel; a request that the server refuses has no reply.
 
         Raises:
@@ -139,15 +118,14 @@ class Endpoint:
         """
         refusals: list[str] = []
 
-        def ask(request: Request) -> Reply | None:
+        async def ask(client: httpx.AsyncClient, request: Request) -> ServerReply | None:
             try:
-                return self.ask(request)
+                return await self._ask(client, request)
             except Refused as refusal:
                 refusals.append(str(refusal))
                 return None
 
-        with ThreadPoolExecutor(WORKERS) as pool:  # map cancels what is left after a failure
-            replies = list(pool.map(ask, requests))
+        replies = self._run(ask, requests)
         if refusals and len(refusals) == len(requests):
             raise self.refused(refusals[0])
         if refusals:
@@ -165,67 +143,102 @@ class Endpoint:
     def _name(self) -> str:
         return f"{self.settings.node}.url={self.settings.url}"
 
-    def _send(self, data: bytes) -> Reply:
-        attempts, reason, node = self.settings.retries + 1, "", self.settings.node
-        for attempt in range(attempts):
-            self._limit.wait()
+    def _run(
+        self, ask: Callable[[httpx.AsyncClient, Request], Awaitable[T]], requests: Sequence[Request]
+    ) -> list[T]:
+        """Do all requests in an event loop of their own, beside whatever loop there may be."""
+
+        async def run() -> list[T]:
+            found: dict[int, T] = {}
+            queue = iter(enumerate(requests))
+
+            async def work() -> None:
+                for n, request in queue:
+                    found[n] = await ask(client, request)
+
             try:
-                return self._attempt(data)
-            except _Passing as failure:
-                reason = str(failure)
-                log.debug("attempt %d of %d: %s", attempt + 1, attempts, reason)
-                self._limit.pause(failure.wait)
-            if attempt + 1 < attempts:
-                wait = min(FIRST_WAIT * 2 ** min(attempt, 10), LONGEST_WAIT)
-                time.sleep(wait * self._random.uniform(0.5, 1.0))
-        raise UserError(
-            f"{self._name} gave no answer in {attempts} attempts (the last one: {reason}): start "
-            f"the server, correct the address, lower {node}.per_second, or raise {node}.timeout "
-            f"or {node}.retries"
+                async with self._transport.client() as client, anyio.create_task_group() as group:
+                    for _ in range(WORKERS):
+                        group.start_soon(work)
+            except ExceptionGroup as errors:  # the first one has cancelled what was left
+                raise errors.exceptions[0] from None
+            return [found[n] for n in range(len(requests))]
+
+        with start_blocking_portal() as portal:
+            return portal.call(run)
+
+    async def _ask(self, client: httpx.AsyncClient, request: Request) -> ServerReply:
+        body = {
+            "model": self.settings.model,
+            "messages": to_messages(request.conversation),
+            **self.profile.fit(request.options),
+        }
+        known: dict[str, Any] = {"address": self._address, "body": body}
+        # A seed that the server is not told still tells samples apart.
+        if unsaid := {k: v for k, v in request.options.items() if k in self.profile.without}:
+            known["unsaid"] = unsaid
+        if (kept := self._cache.find(known)) is not None:
+            return kept
+        reply = await self._send(client, json.dumps(body).encode())
+        self._cache.keep(known, reply)
+        return reply
+
+    async def _send(self, client: httpx.AsyncClient, data: bytes) -> ServerReply:
+        attempts, node = self.settings.retries + 1, self.settings.node
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(attempts),
+            wait=self._backoff,
+            retry=retry_if_exception_type(_Passing),
+            sleep=anyio.sleep,
+            reraise=True,
         )
-
-    def _attempt(self, data: bytes) -> Reply:
-        headers = {"Content-Type": "application/json", "User-Agent": "cai"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        request = urllib.request.Request(self._address, data, headers, method="POST")
         try:
-            with self._opener.open(request, timeout=self.settings.timeout) as response:
-                text = self._read(response)
-            return parse_reply(json.loads(text))
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._failure(error) from None
-        except TimeoutError:
-            raise _Passing(f"nothing within {self.settings.timeout:g} s") from None
-        except (OSError, http.client.HTTPException) as error:
-            raise _Passing(self._one_line(_reason(error))) from None
+            return await retrying(self._attempt, client, data)
+        except _Passing as failure:
+            raise UserError(
+                f"{self._name} gave no answer in {attempts} attempts (the last one: {failure}): "
+                f"start the server, correct the address, lower {node}.per_second, or raise "
+                f"{node}.timeout or {node}.retries"
+            ) from None
+
+    def _backoff(self, state: RetryCallState) -> float:
+        """Wait twice as long after each attempt, less up to a half by chance."""
+        longest = wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT)(state)
+        return longest * self._random.uniform(0.5, 1.0)
+
+    async def _attempt(self, client: httpx.AsyncClient, data: bytes) -> ServerReply:
+        await self._limit.wait()
+        try:
+            received = await self._transport.post(client, data)
+            if not received.good:
+                raise self._failure(received)
+            return self._parse(received.body)
+        except NothingReceived as error:
+            failure = _Passing(self._foreign(str(error)))
         except (ValueError, RecursionError):
-            raise _Passing("its answer is not a chat completion") from None
+            failure = _Passing("its answer is not a chat completion")
+        except _Passing as error:
+            self._limit.pause(error.wait)
+            failure = error
+        log.debug("an attempt failed: %s", failure)
+        raise failure
 
-    def _read(self, response: http.client.HTTPResponse) -> str:
-        """Read a whole answer; the key, should a server repeat it, does not get past here.
+    def _parse(self, body: bytearray) -> ServerReply:
+        """Read an answer; the key, should a server repeat it, does not get past here."""
+        if len(body) > LARGEST_REPLY:
+            raise ValueError("too long")
+        value = json.loads(body.decode("utf-8"))
+        plain = json.dumps(value, ensure_ascii=False)
+        if self._key and len(self._key) >= SHORTEST_SECRET and self._key in plain:
+            raise ValueError("it repeats the key")
+        return parse_reply(value)
 
-        The timeout of a socket starts anew with every byte, so the whole answer has one as well.
-        """
-        deadline = time.monotonic() + self.settings.timeout
-        body = b""
-        while part := response.read1(1 << 16):
-            body += part
-            if time.monotonic() > deadline:
-                raise TimeoutError
-            if len(body) > LARGEST_REPLY:
-                raise ValueError("too long")
-        text = body.decode("utf-8")
-        if self._key and len(self._key) >= SHORTEST_SECRET:
-            plain = json.dumps(json.loads(text), ensure_ascii=False)
-            if self._key in plain:
-                raise ValueError("it repeats the key")
-        return text
-
-    def _failure(self, error: urllib.error.HTTPError) -> Exception:
-        """Choose what to do about a status that is not 200."""
-        status, settings = error.code, self.settings
+    def _failure(self, received: Received) -> Exception:
+        """Choose what to do about a status that promises no answer."""
+        status, settings, words = received.status, self.settings, self._words(received)
+        # OpenAI's reasoning models forbid what others do not support.
+        if status in REFUSALS or (status == 403 and "logprobs" in words):
+            return Refused(words)
         if status in {401, 403}:
             advice = (
                 f"put a valid key into the environment variable {settings.key_variable}"
@@ -240,26 +253,33 @@ class Endpoint:
                 f"{settings.model} (status {status}): correct one of them"
             )
         if status in PASSING or status >= 500:
-            return _Passing(f"status {status}", _retry_after(error.headers.get("Retry-After")))
-        words = self._words(error)
-        if status in REFUSALS:
-            return Refused(words)
+            return _Passing(f"status {status}", retry_after(received.headers.get("Retry-After")))
         return UserError(
-            f"{self._name} answered with status {status} ({words}): correct {settings.node}"
+            f"{self._name} answered with status {status} ({one_line(words)}): correct "
+            f"{settings.node}"
         )
 
-    def _words(self, error: urllib.error.HTTPError) -> str:
-        """Return what the server says about an error, short and without the key."""
-        text = ""
-        with suppress(OSError, http.client.HTTPException):
-            text = error.read(1 << 16).decode("utf-8", "replace")
-        with suppress(ValueError, RecursionError, KeyError, TypeError):
-            text = str(json.loads(text)["error"]["message"])
-        return self._one_line(text) or f"status {error.code}"
+    def _words(self, received: Received) -> str:
+        """Return what the server says about an error, without the key."""
+        text = received.body.decode("utf-8", "replace")
+        with suppress(ValueError, RecursionError):
+            text = _message(json.loads(text)) or text
+        return self._foreign(text) or f"status {received.status}"
 
-    def _one_line(self, text: str) -> str:
-        line = " ".join(text.split())
-        return (line.replace(self._key, "[key]") if self._key else line)[:200].rstrip(".")
+    def _foreign(self, text: str) -> str:
+        """Return foreign words fit to be shown: first made plain, so that no key is in disguise."""
+        plain = one_line(text, 1 << 16)
+        hidden = plain.replace(self._key, "[key]") if self._key else plain
+        return hidden[:_LONGEST_WORDS].rstrip(".")
+
+
+def _message(value: Any) -> str | None:
+    """Find the words in one of the forms that servers give an error."""
+    for name in ("error", "message", "detail"):
+        if isinstance(value, dict) and value.get(name):
+            found = value[name]
+            return found if isinstance(found, str) else _message(found) or json.dumps(found)
+    return None
 
 
 def _read_key(settings: EndpointConfig) -> str | None:
@@ -273,22 +293,3 @@ def _read_key(settings: EndpointConfig) -> str | None:
             "the server's key into it, or use null for a server that wants none"
         )
     return key
-
-
-def _reason(error: BaseException) -> str:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    text = cause.strerror if isinstance(cause, OSError) else None
-    return str(text or cause) or type(cause).__name__
-
-
-def _retry_after(value: str | None) -> float:
-    """Read a Retry-After header: seconds or a date."""
-    if value is None:
-        return 0.0
-    seconds = 0.0
-    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value.strip()):
-        seconds = float(value)
-    else:
-        with suppress(ValueError, TypeError, OverflowError):
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)

@@ -22,7 +22,7 @@ SHOTS = 5
 
 
 @dataclass(frozen=True)
-class Answer:
+class ExamAnswer:
     """What a model says to one question.
 
     Attributes:
@@ -35,18 +35,18 @@ class Answer:
     fits: bool = True
 
 
-TOO_LONG = Answer([], fits=False)
+TOO_LONG = ExamAnswer([], fits=False)
 
 
 class Examinee(Protocol):
     """Answers questions."""
 
-    def answers(self, items: Sequence[Item]) -> list[Answer]:
+    def answers(self, items: Sequence[Item]) -> list[ExamAnswer]:
         """Return the answer to each question."""
         ...
 
 
-class Shots(NamedTuple):
+class ExamShots(NamedTuple):
     """Two sets of answered questions, so that none is shown before a question like it."""
 
     usual: Sequence[Item]
@@ -58,14 +58,14 @@ class Shots(NamedTuple):
         return self.other if related else self.usual
 
 
-def draw_shots(items: Sequence[Item], seed: int) -> Shots:
+def draw_shots(items: Sequence[Item], seed: int) -> ExamShots:
     """Draw from the shorter half of a test's questions, each right answer as often as can be."""
     short = sorted(items, key=lambda item: len(item.text))[: max(2, len(items) // 2)]
     by_group = {item.group: item for item in short}
     pool = sorted(by_group.values(), key=lambda item: seed_of(seed, "paper shots", item.id))
     size = min(SHOTS, len(pool) // 2)
     usual, other = [_take(pool, size) for _ in range(2)]
-    return Shots(usual, other)
+    return ExamShots(usual, other)
 
 
 def _take(pool: list[Item], size: int) -> list[Item]:
@@ -82,12 +82,12 @@ class DirectExam:
     """Reads the probabilities of the options off the model right after "The answer is:"."""
 
     def __init__(
-        self, model: LanguageModel, adapter: str | None, shots: Shots | None = None
+        self, model: LanguageModel, adapter: str | None, shots: ExamShots | None = None
     ) -> None:
         """Use one adapter; without shots the question stands alone."""
         self.model, self.adapter, self.shots = model, adapter, shots
 
-    def answers(self, items: Sequence[Item]) -> list[Answer]:
+    def answers(self, items: Sequence[Item]) -> list[ExamAnswer]:
         """Return the answer to each question."""
         answers = [TOO_LONG] * len(items)
         # Questions after the same shots are asked together, so that these are read once.
@@ -101,7 +101,7 @@ class DirectExam:
             options = [f" ({letter})" for letter in items[numbers[0]].letters]
             shares = _option_shares(self.model, self.adapter, prompts, options)
             for n, probabilities in zip(numbers, shares, strict=True):
-                answers[n] = Answer([probabilities])
+                answers[n] = ExamAnswer([probabilities])
         return answers
 
     def _render(self, item: Item) -> tuple[list[int], list[str]] | None:
@@ -132,7 +132,7 @@ class ChainExam:
         self.chains, self.seed = plan
         self.sampling = Sampling(settings.paper_chain_tokens, 1, settings.temperature)
 
-    def answers(self, items: Sequence[Item]) -> list[Answer]:
+    def answers(self, items: Sequence[Item]) -> list[ExamAnswer]:
         """Return the answers after each chain; one that ran into the token limit has none."""
         prompts = [self._fitting(chain_question(item)) for item in items]
         asked = [(n, k) for n, ids in enumerate(prompts) if ids for k in range(self.chains)]
@@ -140,7 +140,7 @@ class ChainExam:
             [prompts[n] or [] for n, _ in asked],
             [seed_of(self.seed, "paper chain", items[n].id, k) for n, k in asked],
         )
-        answers = [Answer([None] * self.chains) if ids else TOO_LONG for ids in prompts]
+        answers = [ExamAnswer([None] * self.chains) if ids else TOO_LONG for ids in prompts]
         ended: dict[tuple[str, ...], list[tuple[int, int, list[int]]]] = {}
         for (n, k), chain in zip(asked, said, strict=True):
             if ids := self._asked_for_answer(items[n], chain):

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from cai.algorithms.calibration import sigmoid
 from cai.constitution.prompts import under_rule
-from cai.labelling.judge import Answer, Asked
+from cai.labelling.answers import Answer, Asked
 from cai.lm.chat import ChatFormat
 from cai.lm.packing import Tree
 
 
-class Reading(NamedTuple):
+class PairScore(NamedTuple):
     """Log-odds that the first reply of a pair is the better one, and the tokens read for it."""
 
     log_odds: float
@@ -26,7 +26,7 @@ def reply_tree(chat: ChatFormat, asked: Asked, rule: str) -> Tree:
 
 
 def ask_once(
-    questions: Sequence[Asked], read: Callable[[Sequence[Asked]], Sequence[Reading]]
+    questions: Sequence[Asked], read: Callable[[Sequence[Asked]], Sequence[PairScore]]
 ) -> list[Answer]:
     """Answer the questions; both orders of a pair come from one reading of it.
 
@@ -35,10 +35,10 @@ def ask_once(
         read: Reads questions that are not swapped.
     """
     straight = {_pair(q): q._replace(swapped=False) for q in questions}
-    readings = dict(zip(straight, read(list(straight.values())), strict=True))
+    scores = dict(zip(straight, read(list(straight.values())), strict=True))
     answers = []
     for question in questions:
-        log_odds, tokens = readings[_pair(question)]
+        log_odds, tokens = scores[_pair(question)]
         [p] = sigmoid([-log_odds if question.swapped else log_odds]).tolist()
         answers.append(Answer([p], tokens))
     return answers

@@ -11,9 +11,8 @@ from cai.algorithms.probe import fit_direction
 from cai.config import ComparisonPrinciple
 from cai.data.records import Comparison
 from cai.errors import UserError
-from cai.labelling.judge import Answer, Asked
-from cai.labelling.pointwise import Reading, ask_once, reply_tree
-from cai.lm.load import LanguageModel
+from cai.labelling.answers import Answer, Asked, FeedbackModel
+from cai.labelling.pointwise import PairScore, ask_once, reply_tree
 from cai.lm.packing import Tree
 from cai.lm.states import end_states
 from cai.seeds import draw
@@ -33,16 +32,14 @@ class Probe:
 
     def __init__(
         self,
-        model: LanguageModel,
-        adapter: str | None,
+        feedback_model: FeedbackModel,
         principles: Sequence[ComparisonPrinciple],
         known: Sequence[Comparison],
     ) -> None:
         """Fit the direction.
 
         Args:
-            model: Reads.
-            adapter: That of the reader.
+            feedback_model: Reads.
             principles: One is drawn for each known comparison.
             known: Comparisons whose first reply is the better one.
 
@@ -54,7 +51,7 @@ class Probe:
                 "feedback.method=probe needs comparisons with a known answer: put some into "
                 "judgements.jsonl or demonstrations.jsonl of data.folder"
             )
-        self.model, self.adapter = model, adapter
+        self.model, self.adapter = feedback_model.model, feedback_model.adapter
         shown = [
             Asked(comparison, rule, swapped=False)
             for comparison in known
@@ -66,10 +63,10 @@ class Probe:
         """Return the probability of the reply shown first."""
         return ask_once(questions, self._read)
 
-    def _read(self, questions: Sequence[Asked]) -> list[Reading]:
+    def _read(self, questions: Sequence[Asked]) -> list[PairScore]:
         trees = self._trees(questions)
         log_odds = (self._differences(trees) @ self.direction).tolist()
-        return [Reading(x, tree.length) for x, tree in zip(log_odds, trees, strict=True)]
+        return [PairScore(x, tree.length) for x, tree in zip(log_odds, trees, strict=True)]
 
     def _trees(self, questions: Sequence[Asked]) -> list[Tree]:
         return [reply_tree(self.model.chat, q, q.principle.text) for q in questions]

@@ -1,22 +1,26 @@
-"""What a chat server replied, and which of two options the reply chooses."""
+"""What a chat server replied, in the several forms that servers give it."""
 
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from cai.constitution.prompts import OPTIONS
-
-MOST_UNLISTED = 0.01
-"""How far an option that is not among the listed tokens may move a probability."""
-
-_OPENING = r"(?:(?:So )?[Tt]he (?:correct )?answer is|Answer|Option)?"
-_FILLER = r"[\s*_:\"'`]*"
-_CHOICE = re.compile(
-    rf"{_FILLER}{_OPENING}{_FILLER}"
-    rf"(?:\(([{''.join(OPTIONS)}])(?![A-Za-z])|([{''.join(OPTIONS)}])(?=[).,:;*_\"'`]|\s*$|\s*\n))"
+MOST_TOKENS = 10**8
+"""A server that counts more for one reply has not counted."""
+THOUGHT_TAGS = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<thought>", "</thought>"),
+    ("[THINK]", "[/THINK]"),
+    ("<seed:think>", "</seed:think>"),
+    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),
 )
+"""What models put around thoughts; a server that knows its model takes it out."""
+_BLANKS = str.maketrans({"\u2581": " ", "\u0120": " ", "\u010a": "\n"})
+"""Signs that SentencePiece and byte-level tokenizers put for blanks; some servers show them."""
+_NOT_KEPT = "not kept"
+_ALIGNMENTS = 64
 
 
 class Token(NamedTuple):
@@ -33,122 +37,165 @@ class Place(NamedTuple):
     candidates: tuple[Token, ...]
 
 
-class Reply(NamedTuple):
+class ServerReply(NamedTuple):
     """A server's reply.
 
     Attributes:
-        text: What it says; empty if it says nothing.
+        text: What it says, thoughts left out; empty if it says nothing.
         finished: Whether it ended by itself.
-        places: Its tokens with their rivals; None if the server gives no log-probabilities.
+        places: The text's tokens with their rivals; None if the server gives no log-probabilities.
         tokens: Read and written for it; 0 if the server does not say.
+        thought: Whether it thought before it answered.
     """
 
     text: str
     finished: bool
     places: tuple[Place, ...] | None
     tokens: int = 0
+    thought: bool = False
 
 
-def parse_reply(value: Any) -> Reply:
+class _Spoken(NamedTuple):
+    """The text of a message, and whether there were thoughts before it."""
+
+    text: str
+    thought: bool
+
+
+def parse_reply(value: Any) -> ServerReply:
     """Read a chat completion.
 
     Raises:
         ValueError: If it is something else.
     """
     try:
-        choice = value["choices"][0]
-        text = choice["message"].get("content")
-        content = (choice.get("logprobs") or {}).get("content") or []
-        places = tuple(_place(entry) for entry in content)
-        finished = choice.get("finish_reason") == "stop"
-        tokens = int((value.get("usage") or {}).get("total_tokens") or 0)
+        choice, usage = value["choices"][0], value.get("usage") or {}
+        spoken = _spoken(choice["message"])
+        finish = choice.get("finish_reason")
+        unseen = _count((usage.get("completion_tokens_details") or {}).get("reasoning_tokens")) > 0
+        # Tokens that were spent on nothing were spent on thoughts that are not shown.
+        unseen |= not spoken.text and finish == "length"
+        spoken = spoken._replace(thought=spoken.thought or unseen)
+        places = _answer(_places(choice.get("logprobs") or {}), spoken)
+        tokens = _count(usage.get("total_tokens"))
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError("not a chat completion") from error
-    if not isinstance(text, str | None):
-        raise ValueError("the content of a message must be text")
-    listed = all(len(place.candidates) > 1 for place in places)
-    return Reply(text or "", finished, places if places and listed else None, max(tokens, 0))
+    # The older form lists no rivals where there are none worth it.
+    listed = places and any(len(place.candidates) > 1 for place in places)
+    return ServerReply(
+        spoken.text, finish == "stop", places if listed else None, tokens, spoken.thought
+    )
 
 
-def to_row(reply: Reply) -> dict[str, Any]:
-    """Write a reply as the chat completion that ``parse_reply`` reads."""
+def to_row(reply: ServerReply) -> dict[str, Any]:
+    """Write a reply as a chat completion that ``parse_reply`` reads as the same."""
     content = [
         {**_to_entry(place.taken), "top_logprobs": [_to_entry(token) for token in place.candidates]}
         for place in reply.places or ()
     ]
+    message = {"role": "assistant", "content": reply.text}
     choice = {
-        "message": {"role": "assistant", "content": reply.text},
+        "message": message | ({"reasoning_content": _NOT_KEPT} if reply.thought else {}),
         "finish_reason": "stop" if reply.finished else "length",
         "logprobs": {"content": content} if content else None,
     }
     return {"choices": [choice], "usage": {"total_tokens": reply.tokens}}
 
 
-def read_choice(text: str, *, bare: bool = True) -> int | None:
-    """Return the index of the option that a text begins with, None if it is not clear.
+def _spoken(message: Mapping[str, Any]) -> _Spoken:
+    """Tell what a message says from what was thought before it."""
+    content = message.get("content") or ""
+    thoughts = [message.get("reasoning_content"), message.get("reasoning")]
+    if isinstance(content, list):
+        parts = [{"type": "text", "text": p} if isinstance(p, str) else p for p in content]
+        thoughts += [part for part in parts if part.get("type") in {"thinking", "reasoning"}]
+        content = "".join(p["text"] for p in parts if p.get("type") in {"text", "output_text"})
+    if not isinstance(content, str):
+        raise ValueError("the content of a message must be a text or a list of parts")
+    aloud = _without_thoughts(_clean(content))
+    apart = any(t.strip() if isinstance(t, str) else t for t in thoughts)
+    return _Spoken(aloud.text, aloud.thought or apart)
 
-    Args:
-        text: A reply or its beginning.
-        bare: Whether a letter without a bracket before it will do.
+
+def _without_thoughts(text: str) -> _Spoken:
+    """Take thoughts out of a text; where the prompt opens them, only their end is in it."""
+    start = text.lstrip()
+    for opening, closing in THOUGHT_TAGS:
+        opened = start.startswith(opening)
+        if not opened and (closing not in text or opening in text):
+            continue
+        thought, closed, answer = start.removeprefix(opening).partition(closing)
+        return _Spoken(answer.lstrip(), bool(thought.strip() or not closed))
+    return _Spoken(text, False)
+
+
+def _places(logprobs: Mapping[str, Any]) -> tuple[Place, ...]:
+    """Read log-probabilities, also in the form of the older text completions."""
+    if (tokens := logprobs.get("tokens")) is None:
+        return tuple(_place(entry) for entry in logprobs.get("content") or ())
+    listed = logprobs.get("top_logprobs") or [None] * len(tokens)
+    return tuple(
+        _place(
+            {
+                "token": token,
+                "logprob": logprob,
+                "top_logprobs": [{"token": t, "logprob": p} for t, p in (others or {}).items()],
+            }
+        )
+        for token, logprob, others in zip(tokens, logprobs["token_logprobs"], listed, strict=True)
+    )
+
+
+def _answer(places: Sequence[Place], spoken: _Spoken) -> tuple[Place, ...] | None:
+    """Return the places of the answer: log-probabilities are of what was thought as well.
+
+    Where the tokens do not spell the text, they are taken to begin with it unless there were
+    thoughts before it.
     """
-    found = _CHOICE.match(text)
-    if found is None or (found.group(2) and not bare):
-        return None
-    chosen = OPTIONS.index(found.group(1) or found.group(2))
-    return None if f"({OPTIONS[1 - chosen]})" in text else chosen
-
-
-def first_option_probability(reply: Reply) -> float | None:
-    r"""Return the probability of the first option, normalised over both.
-
-    The reply is a path through a tree of tokens. Wherever it passes, the tokens beside it that
-    would have named an option count as well, so that for each option k
-
-    .. math:: m_k = \sum_i p(t_1 .. t_{i-1}) \sum_{c: t_1 .. t_{i-1} c \text{ names } k} p(c | ..)
-
-    up to the place at which the reply has named one; the result is m_0 / (m_0 + m_1). It is exact
-    if what comes after an option's name is certain. On the way there a letter counts only with a
-    bracket before it, because a bare "A" may well begin a sentence.
-
-    Args:
-        reply: With its places.
-
-    Returns:
-        None if the reply as a whole names no option, or if one of the options is not among the
-        listed tokens and could, as probable as the last listed one, be worth more than
-        ``MOST_UNLISTED``.
-    """
-    if reply.places is None or read_choice(reply.text) is None:
-        return None
-    before, path, masses, unlisted = "", 0.0, [0.0, 0.0], 0.0
-    for taken, candidates in reply.places:
-        decided = read_choice(before + taken.text) is not None
-        for token in candidates:
-            chosen = read_choice(before + token.text, bare=decided)
-            if chosen is not None:
-                masses[chosen] += math.exp(path + token.logprob)
-        if decided:
-            unlisted = math.exp(path + min(token.logprob for token in candidates))
+    text, starts, said = spoken.text.strip(), {}, ""
+    for n, place in enumerate(places):
+        starts[len(said)] = n
+        said += place.taken.text
+    end = len(said) if text else 0
+    for _ in range(_ALIGNMENTS):
+        begin = said.rfind(text, 0, end)
+        if begin < 0 or not text:
             break
-        before, path = before + taken.text, path + taken.logprob
-    total = sum(masses)
-    if total == 0 or (0 in masses and unlisted > MOST_UNLISTED * total):
-        return None
-    return masses[0] / total
+        end = begin + len(text) - 1
+        while begin not in starts and said[begin - 1].isspace():
+            begin -= 1
+        if (n := starts.get(begin, -1)) >= 0:
+            while n > 0 and places[n - 1].taken.text.isspace():
+                n -= 1
+            return tuple(places[n:])
+    return None if spoken.thought else tuple(places)
 
 
-def _place(entry: Any) -> Place:
+def _place(entry: Mapping[str, Any]) -> Place:
     taken = _token(entry)
     listed = tuple(_token(other) for other in entry.get("top_logprobs") or ())
     return Place(taken, listed if taken.text in {t.text for t in listed} else (*listed, taken))
 
 
-def _token(entry: Any) -> Token:
-    text, logprob = entry["token"], float(entry["logprob"])
+def _token(entry: Mapping[str, Any]) -> Token:
+    text, given = entry["token"], entry["logprob"]
+    logprob = -math.inf if given is None else float(given)  # JSON knows no infinity
     if not isinstance(text, str) or math.isnan(logprob):
         raise ValueError("a token needs a text and a log-probability")
-    return Token(text, min(logprob, 0.0))
+    return Token(_clean(text).translate(_BLANKS), min(logprob, 0.0))
 
 
 def _to_entry(token: Token) -> dict[str, Any]:
-    return {"token": token.text, "logprob": token.logprob}
+    logprob = None if token.logprob == -math.inf else token.logprob
+    return {"token": token.text, "logprob": logprob}
+
+
+def _count(value: Any) -> int:
+    """Read a number of tokens; 0 if it is none."""
+    known = isinstance(value, int | float) and 0 <= value <= MOST_TOKENS
+    return int(value) if known else 0
+
+
+def _clean(text: str) -> str:
+    """Replace lone halves of surrogate pairs, which JSON can write and UTF-8 can't."""
+    return text.encode("utf-8", "replace").decode("utf-8")

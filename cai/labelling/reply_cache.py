@@ -6,11 +6,15 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cai.errors import UserError
-from cai.labelling.reply import Reply, parse_reply, to_row
+from cai.labelling.reply import ServerReply, parse_reply, to_row
+
+LARGEST_FILE = 64 << 20
+"""Bytes; a larger file was not written here."""
 
 
 class ReplyCache:
@@ -20,14 +24,17 @@ class ReplyCache:
         """Use a folder, made when the first reply is kept."""
         self.folder = folder
 
-    def find(self, request: Mapping[str, Any]) -> Reply | None:
-        """Return what was kept; a file that can't be read counts as none."""
+    def find(self, request: Mapping[str, Any]) -> ServerReply | None:
+        """Return what was kept; whatever else lies in its place counts as nothing."""
+        path = self._path(request)
         try:
-            return parse_reply(json.loads(self._path(request).read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+            if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+                return None
+            return parse_reply(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError):
             return None
 
-    def keep(self, request: Mapping[str, Any], reply: Reply) -> None:
+    def keep(self, request: Mapping[str, Any], reply: ServerReply) -> None:
         """Write a reply so that others see all of it or nothing.
 
         Raises:
@@ -44,6 +51,9 @@ class ReplyCache:
                 f"{self.folder} can't be written to ({error.strerror}): set CAI_CACHE to a folder "
                 "that you may write"
             ) from error
+        finally:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
 
     def _path(self, request: Mapping[str, Any]) -> Path:
         text = json.dumps(request, sort_keys=True)

@@ -12,7 +12,9 @@ from cai.algorithms.calibration import (
     fold,
 )
 from cai.data.records import Comparison
-from cai.labelling.judge import TIE, Judge, Verdict
+from cai.labelling.answers import Verdict
+from cai.labelling.judge import Judge
+from cai.labelling.labels import TIE
 from cai.results.common import bins_of
 from cai.results.labels import (
     Agreement,

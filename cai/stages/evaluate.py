@@ -41,7 +41,7 @@ from cai.evaluation.systems import (
 )
 from cai.evaluation.upstream import gather
 from cai.jsonl import to_json
-from cai.labelling.judge import Answerer
+from cai.labelling.answers import Answerer
 from cai.lm.load import load_model
 from cai.pipeline.stage import Job, Result, field_names
 from cai.results.systems import Match, Reply, StageRun, Summary

@@ -12,7 +12,9 @@ from cai.data.records import Comparison, Prompt
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
 from cai.jsonl import to_json
-from cai.labelling.judge import Judge, Shown, Verdict, make_judge
+from cai.labelling.answers import FeedbackModel, Shown, Verdict
+from cai.labelling.judge import Judge
+from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
@@ -36,7 +38,7 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
         settings.feedback,
         load_constitution(settings.constitution),
         Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
-        (model, adapters[settings.feedback.model]),
+        FeedbackModel(model, adapters[settings.feedback.model]),
         settings.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test

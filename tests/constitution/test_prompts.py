@@ -22,9 +22,9 @@ from cai.constitution.prompts import (
 )
 from cai.data.records import Comparison, Demonstration, Prompt
 from cai.dialogue import assistant, human
+from cai.labelling.answers import Asked, FewShots
 from cai.labelling.chains import reasoned_question
 from cai.labelling.choice import few_shot_turns
-from cai.labelling.judge import Asked
 from cai.lm.chat import ChatFormat
 from cai.lm.tiny import tiny_tokenizer
 
@@ -240,7 +240,7 @@ def shown_rules(turns):
 
 
 def test_few_shots_of_a_comparison_word_for_word():
-    turns = few_shot_turns((SHOTS[:1], RULES[:1], 0), "prompt")
+    turns = few_shot_turns(FewShots(SHOTS[:1], RULES[:1], 0), "prompt")
     texts = {
         ("bad", "good"): "The answer is: (B)",
         ("good", "bad"): "The answer is: (A)",
@@ -260,21 +260,21 @@ def test_few_shots_of_a_comparison_word_for_word():
 
 def test_few_shots_have_principles_drawn_independently():
     prompts = [f"prompt-{n}" for n in range(400)]
-    drawn = [shown_rules(few_shot_turns((SHOTS, RULES, 0), prompt)) for prompt in prompts]
+    drawn = [shown_rules(few_shot_turns(FewShots(SHOTS, RULES, 0), prompt)) for prompt in prompts]
     assert all(len(rules) == 5 for rules in drawn)
     same = sum(rules[0] == rules[1] for rules in drawn) / len(drawn)
     assert 0.02 < same < 0.11  # 1 in 16
     for place in range(5):
         assert len({rules[place] for rules in drawn}) == 16
-    assert drawn[0] == shown_rules(few_shot_turns((SHOTS, RULES, 0), prompts[0]))
-    assert drawn[0] != shown_rules(few_shot_turns((SHOTS, RULES, 1), prompts[0]))
+    assert drawn[0] == shown_rules(few_shot_turns(FewShots(SHOTS, RULES, 0), prompts[0]))
+    assert drawn[0] != shown_rules(few_shot_turns(FewShots(SHOTS, RULES, 1), prompts[0]))
 
 
 def test_few_shots_show_the_better_reply_in_both_places():
     answers = [
         turn.text
         for n in range(100)
-        for turn in few_shot_turns((SHOTS, RULES, 0), f"prompt-{n}")[1::2]
+        for turn in few_shot_turns(FewShots(SHOTS, RULES, 0), f"prompt-{n}")[1::2]
     ]
     share = sum(answer == "The answer is: (A)" for answer in answers) / len(answers)
     assert 0.4 < share < 0.6
@@ -283,7 +283,7 @@ def test_few_shots_show_the_better_reply_in_both_places():
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_few_shots_of_a_chain_word_for_word(dialect, swapped):
-    shots = (SHOTS[:1], RULES[:1], 0)
+    shots = FewShots(SHOTS[:1], RULES[:1], 0)
     prompts = [Prompt(f"prompt-{n}", "law", TALK) for n in range(20)]
     asked = [Asked(Comparison(p, *PAIR, 0.5, "harmless"), CHOICE, False) for p in prompts]
     found = {read(dialect, *reasoned_question(shots, one, dialect)) for one in asked}

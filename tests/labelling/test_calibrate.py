@@ -10,7 +10,9 @@ from cai.composition import CONF, typed
 from cai.config import ComparisonPrinciple
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import human
-from cai.labelling.judge import Answer, Judge, cooled
+from cai.labelling.answers import Answer
+from cai.labelling.judge import Judge
+from cai.labelling.labels import cooled
 
 with initialize_config_dir(str(CONF), version_base="1.3"):
     FEEDBACK = typed(compose("config", overrides=["model=tiny", "stage=feedback"])).feedback

@@ -14,8 +14,9 @@ from chat_server import ChatServer, completion, endpoint_config
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.labelling import endpoint as module
+from cai.labelling import rate
 from cai.labelling.endpoint import Endpoint, Refused, Request
-from cai.labelling.reply import Reply
+from cai.labelling.reply import ServerReply
 
 KEY = "sk-Secret/0123456789-abcdef"
 HELLO = Request((human("Hello?"),), {"max_tokens": 3, "temperature": 0.0})
@@ -24,7 +25,6 @@ HELLO = Request((human("Hello?"),), {"max_tokens": 3, "temperature": 0.0})
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT", 0.01)
-    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def one_sentence(error):
 
 def test_a_request_is_what_the_protocol_says(ask):
     with ChatServer(script(completion("Hi."))) as server:
-        assert ask(server) == Reply("Hi.", True, None, 7)
+        assert ask(server) == ServerReply("Hi.", True, None, 7)
     [got] = server.requests
     assert got.path == "/v1/chat/completions"
     assert got.body == {
@@ -91,8 +91,12 @@ def test_waits_double_and_have_jitter(ask, monkeypatch):
     monkeypatch.setattr(module, "FIRST_WAIT", 1.0)
     monkeypatch.setattr(module, "LONGEST_WAIT", 6.0)
     waits = []
+
+    async def sleep(seconds):
+        waits.append(seconds) if seconds > 0.1 else None
+
     with ChatServer(script((500, "", {}))) as server, pytest.raises(UserError):
-        monkeypatch.setattr(module.time, "sleep", lambda s: waits.append(s) if s > 0.1 else None)
+        monkeypatch.setattr(module.anyio, "sleep", sleep)
         ask(server, retries=5)
     assert len(waits) == 5
     for wait, longest in zip(waits, [1, 2, 4, 6, 6], strict=True):
@@ -110,11 +114,11 @@ def test_retry_after_is_obeyed(ask):
 
 def test_retry_after_may_be_a_date_and_has_a_limit():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    assert 28 < module._retry_after(soon) <= 30
-    assert module._retry_after("86400") == module.LONGEST_RETRY_AFTER
+    assert 28 < rate.retry_after(soon) <= 30
+    assert rate.retry_after("86400") == rate.LONGEST_RETRY_AFTER
     past = "Wed, 21 Oct 2015 07:28:00 GMT"
     for value in (None, past, "-5", "nan", "soon", "", "9" * 400):
-        assert module._retry_after(value) == 0
+        assert rate.retry_after(value) == 0
 
 
 def test_a_server_that_hangs_is_left(ask):
@@ -174,7 +178,7 @@ def test_rubbish_is_asked_for_again_and_never_kept(name, ask, tmp_path):
 
 def test_an_empty_message_is_an_answer_that_says_nothing(ask):
     with ChatServer(script(completion(None, finish="content_filter"))) as server:
-        assert ask(server) == Reply("", False, None, 7)
+        assert ask(server) == ServerReply("", False, None, 7)
 
 
 def test_nobody_there(ask):
@@ -284,7 +288,7 @@ def test_a_damaged_cache_is_made_again(ask, tmp_path):
 
 
 def test_writers_of_one_reply_do_not_disturb_readers(tmp_path):
-    reply, request = Reply("x" * 200_000, True, None), {"body": "same"}
+    reply, request = ServerReply("x" * 200_000, True, None), {"body": "same"}
     torn, done = [], threading.Event()
 
     def read():

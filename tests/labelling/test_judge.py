@@ -14,9 +14,12 @@ from cai.constitution.principles import Constitution
 from cai.data.records import Comparison, Demonstration, Prompt
 from cai.dialogue import assistant, human
 from cai.errors import UserError
+from cai.labelling.answers import Answer, Asked, FeedbackModel, Shown
 from cai.labelling.chains import chain_seed
 from cai.labelling.contrast import Contrast
-from cai.labelling.judge import Answer, Asked, Judge, Shown, make_judge, mean, to_label
+from cai.labelling.judge import Judge
+from cai.labelling.labels import mean, to_label
+from cai.labelling.methods import make_judge
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import load_model
 
@@ -48,7 +51,11 @@ def settings(**changes):
 def a_judge(model, demonstrations=(), rules=RULES, **changes):
     constitution = Constitution([], list(rules))
     return make_judge(
-        settings(**changes), constitution, Shown(list(demonstrations)), (model, None), 0
+        settings(**changes),
+        constitution,
+        Shown(list(demonstrations)),
+        FeedbackModel(model, None),
+        0,
     )
 
 
@@ -383,7 +390,7 @@ KNOWN = [
 def a_probe(model, known=KNOWN, **changes):
     shown = Shown([], known)
     chosen = settings(method=Method.probe, **changes)
-    return make_judge(chosen, Constitution([], RULES[:1]), shown, (model, None), 0)
+    return make_judge(chosen, Constitution([], RULES[:1]), shown, FeedbackModel(model, None), 0)
 
 
 def test_a_probe_reads_states_at_the_end_of_each_reply(tiny):

@@ -7,7 +7,8 @@ import pytest
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import human
 from cai.jsonl import to_json
-from cai.labelling.judge import Judge, Verdict
+from cai.labelling.answers import Verdict
+from cai.labelling.judge import Judge
 from cai.labelling.report import label_report, position_bias
 from cai.results.common import ReliabilityBin
 from cai.results.labels import (

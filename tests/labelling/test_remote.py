@@ -22,9 +22,11 @@ from cai.constitution.prompts import ANSWERS, CHAIN_ANSWERS, chain_answer
 from cai.data.records import Comparison, Demonstration, Prompt
 from cai.dialogue import assistant, from_messages, human
 from cai.errors import UserError
+from cai.labelling.answers import Asked, FeedbackModel, FewShots, Shown
 from cai.labelling.chains import reasoned_question
-from cai.labelling.judge import Asked, Shown, make_judge
-from cai.labelling.reply import Place, Reply, Token, first_option_probability, read_choice
+from cai.labelling.choice_reading import first_option_probability, read_choice
+from cai.labelling.methods import make_judge
+from cai.labelling.reply import Place, ServerReply, Token
 from cai.lm.score import option_logprobs
 
 RULES = [
@@ -87,14 +89,13 @@ def settings(endpoint, **changes):
 @pytest.fixture
 def judge(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("CAI_CACHE", str(tmp_path))
-    monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr("cai.labelling.endpoint.FIRST_WAIT", 0.01)
 
     def make(server=None, votes=16, **changes):
         endpoint = endpoint_config(server and server.url, votes=votes)
         constitution = Constitution([], RULES)
         return make_judge(
-            settings(endpoint, **changes), constitution, Shown(SHOTS), (tiny, None), 0
+            settings(endpoint, **changes), constitution, Shown(SHOTS), FeedbackModel(tiny, None), 0
         )
 
     return make
@@ -262,7 +263,7 @@ def test_each_chain_is_answered_by_itself(judge, tiny):
     assert 0 < cut < 24
     assert [verdict.unreadable for verdict in verdicts] == [0, 0, cut]
     asked = Asked(PAIRS[0], RULES[1], True)
-    question = reasoned_question(([], RULES, 0), asked, Dialect.chat)
+    question = reasoned_question(FewShots([], RULES, 0), asked, Dialect.chat)
     expected = []
     for body in chains:
         content = body["messages"][-1]["content"]
@@ -325,7 +326,7 @@ def path(*places):
         )
         for token, rivals in places
     )
-    return Reply("".join(token for token, _ in places), True, steps)
+    return ServerReply("".join(token for token, _ in places), True, steps)
 
 
 def test_a_single_token_is_normalised():
@@ -362,4 +363,4 @@ def test_an_option_that_is_not_listed_may_be_negligible_or_unknown():
 
 def test_a_reply_that_names_no_option_has_no_probability():
     assert first_option_probability(path(("I", {"I": 0.6, "A": 0.2, "B": 0.1}))) is None
-    assert first_option_probability(Reply("(A)", True, None)) is None
+    assert first_option_probability(ServerReply("(A)", True, None)) is None

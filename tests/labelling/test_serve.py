@@ -88,7 +88,7 @@ def test_votes_of_a_real_server_are_the_models_probability(served, tmp_path):
     settings = endpoint_config(url, model=str(folder), timeout=60.0)
     reader = ChoiceReader(Endpoint(settings, tmp_path / "cache"), 200, 0)
     assert not reader.exact
-    [reading] = reader.read([TALK])
+    [answer] = reader.read([TALK])
     text = tokenizer.apply_chat_template(
         to_messages(TALK), tokenize=False, add_generation_prompt=True
     )
@@ -96,4 +96,4 @@ def test_votes_of_a_real_server_are_the_models_probability(served, tmp_path):
     expected = option_logprobs(model, [], ids[:1], ids[1:]).softmax(-1)[0, 0].item()
     assert 0.5 < expected < 0.9
     # Three standard deviations of 200 votes are 3 sqrt(.7 * .3 / 200) = .1.
-    assert reading.probability == pytest.approx(expected, abs=0.1)
+    assert answer.probabilities == [pytest.approx(expected, abs=0.1)]
