@@ -31,9 +31,11 @@ from cai.config.choices import (
     Revisions,
     Schedule,
     Start,
+    TooLong,
     TrackingMode,
 )
 from cai.config.nodes import (
+    AdapterConfig,
     ComparisonPrinciple,
     ConstitutionConfig,
     DataConfig,
@@ -61,6 +63,7 @@ from cai.config.stages import (
 
 __all__ = [
     "Accelerator",
+    "AdapterConfig",
     "Average",
     "ComparisonPrinciple",
     "Config",
@@ -104,6 +107,7 @@ __all__ = [
     "ScaleConfig",
     "Schedule",
     "Start",
+    "TooLong",
     "TrackingConfig",
     "TrackingMode",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -16,10 +17,28 @@ from cai.config.choices import (
     Policy,
     Quantization,
     Start,
+    TooLong,
     TrackingMode,
 )
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
+
+
+@dataclass
+class AdapterConfig:
+    """The LoRA adapters of every stage."""
+
+    rank: int = MISSING
+    alpha: int = MISSING
+    targets: list[str] = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("model.lora", 1, rank=self.rank, alpha=self.alpha)
+        if isinstance(self.targets, list) and not self.targets:
+            raise UserError(
+                "model.lora.targets is empty: use [all-linear], or names of layers such as q_proj"
+            )
 
 
 @dataclass
@@ -33,17 +52,15 @@ class ModelConfig:
     dtype: Dtype = MISSING
     quantization: Quantization = MISSING
     dialect: Dialect = MISSING
+    template_options: dict[str, Any] = MISSING
     temperature: float = MISSING
     context: int = MISSING
-    lora_rank: int = MISSING
-    lora_alpha: int = MISSING
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
     helpful_tuning: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least_all(
-            "model", 1, context=self.context, lora_rank=self.lora_rank, lora_alpha=self.lora_alpha
-        )
+        at_least("model.context", self.context, 1)
         within("model.temperature", self.temperature, 0.01, 5.0)
 
 
@@ -103,6 +120,7 @@ class DataConfig:
     source: DataSource = MISSING
     folder: str | None = MISSING
     revision: str | None = MISSING
+    too_long: TooLong = MISSING
 
 
 @dataclass

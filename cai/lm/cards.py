@@ -114,7 +114,7 @@ def _weights(config: Config) -> dict[str, str]:
     if config.pm.full_finetuning:
         return {"trained": "all weights", "precision": "fp32"}
     return {
-        "LoRA": f"rank {config.model.lora_rank}, alpha {config.model.lora_alpha}",
+        "LoRA": f"rank {config.model.lora.rank}, alpha {config.model.lora.alpha}",
         "precision of the base": config.model.dtype.value,
         "quantisation of the base": config.model.quantization.value,
     }

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from peft import TaskType
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
-from cai.lm.load import ADAPTER_FILE, TARGETS, LanguageModel, has_adapter, load_model
+from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
+from cai.lm.load import load_copy
 
 HEAD_KEY = "base_model.model.score.weight"
 WHOLE_FILE = "model.safetensors"
@@ -87,7 +89,7 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
             f"model.quantization={config.quantization.value} has no weights that can be trained: "
             "set pm.full_finetuning=false or model.quantization=none"
         )
-    return load_model(replace(config, dtype=Dtype.fp32), hardware)
+    return load_copy(replace(config, dtype=Dtype.fp32), hardware)
 
 
 def has_scalar_model(folder: Path) -> bool:
@@ -135,19 +137,11 @@ def save_model(
     if head is not None:
         state[HEAD_KEY] = head.score.weight.detach().float().cpu().contiguous()
     save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
-    config = {
-        "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if head is not None else "CAUSAL_LM",
-        "base_model_name_or_path": model.config.path or model.config.name,
-        "r": model.config.lora_rank,
-        "lora_alpha": model.config.lora_alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": TARGETS,
-        "modules_to_save": ["score"] if head is not None else None,
-        "inference_mode": True,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    lora = model.lora_config(TaskType.CAUSAL_LM if head is None else TaskType.SEQ_CLS)
+    lora.base_model_name_or_path = model.config.path or model.config.name
+    lora.modules_to_save = None if head is None else ["score"]
+    lora.inference_mode = True
+    lora.save_pretrained(str(folder))
 
 
 def load_head(folder: Path, hidden_size: int) -> ScalarHead:

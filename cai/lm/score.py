@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.lm.backbone import n_layers
+from cai.lm.backbone import n_layers, read_logits
 from cai.lm.cache import PrefixCache
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
 
@@ -64,11 +64,10 @@ def response_scores(
         with_entropy: Also return the entropy of each distribution, in nats.
         entropy_gradient: Let gradients flow through it, for a bonus in the loss.
     """
-    head = model.get_output_embeddings()
     vectors = hidden[packed.row, packed.before]
     logprobs, entropies = [], []
     for start in range(0, len(vectors), CHUNK):
-        logits = head(vectors[start : start + CHUNK]).float() / shaping.temperature
+        logits = read_logits(model, vectors[start : start + CHUNK]) / shaping.temperature
         early = (packed.offset[start : start + CHUNK] < shaping.before).nonzero()
         logits[early, torch.tensor(sorted(shaping.barred), dtype=torch.long)] = BARRED
         normaliser = logits.logsumexp(-1)

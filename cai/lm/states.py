@@ -28,7 +28,7 @@ def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -
     done: list[Tensor] = [torch.empty(0)] * len(trees)
     for group in batches_of(trees, max_tokens):
         packed = pack([trees[i] for i in group]).to(model.device)
-        layers = run_all_layers(model, packed.ids, packed.positions, packed.mask)[first:]
+        layers = run_all_layers(model, packed.ids, packed.positions, packed.sight)[first:]
         row, place = packed.last.unbind(1)
         ends = torch.cat([layer[row, place] for layer in layers], dim=-1).float().cpu()
         sizes = [len(trees[i].responses) for i in group]
