@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -16,6 +17,8 @@ TODAY = datetime(2024, 7, 26)
 """The day that every template believes it to be, so that a prompt is the same tomorrow."""
 PATIENCE = 10.0
 """Seconds after which a template is taken to loop for ever."""
+ASKS_THE_DATE = re.compile(r"\bstrftime_now\s*\(\s*(.*?)\s*\)")
+LITERAL = re.compile(r"""(["'])([^"'\n]*%[^"'\n]*)\1""")
 WORDS = ("heron", "willow", "pebble")
 """What is said in the dialogue that a template is tried on."""
 INSTEAD = "set model.dialect=text, or give the tokenizer another template"
@@ -49,8 +52,11 @@ class ChatTemplate:
                     f"model.template_options.{name} is unknown to the tokenizer's chat template: "
                     "leave it out"
                 )
+        # A template may look a date up, but the library hands it no function of ours.
+        self._source = ASKS_THE_DATE.sub(r"fixed_dates[\1]", source)
+        dates = {form: TODAY.strftime(form) for _, form in LITERAL.findall(source)}
         thinking = {"enable_thinking": False} if "enable_thinking" in source else {}
-        self._options = {**thinking, **options}
+        self._options = {**thinking, **options, "fixed_dates": dates}
         talk = [
             {"role": role, "content": word}
             for role, word in zip(("user", "assistant", "user"), WORDS, strict=True)
@@ -77,7 +83,7 @@ class ChatTemplate:
                 [dict(message) for message in messages],
                 tokenize=False,
                 add_generation_prompt=prompt,
-                strftime_now=TODAY.strftime,
+                chat_template=self._source,
                 **self._options,
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
