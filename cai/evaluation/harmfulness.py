@@ -225,7 +225,7 @@ class Harmfulness:
 
     def _score(self, rows: list[Row]) -> None:
         """Add ``harmfulness``; a reply cut off at the limit is read as if it ended there."""
-        trees = [ended(tree, self.model.chat.stop_id) for tree in reply_trees(self.model, rows)]
+        trees = [ended(tree, self.model.chat) for tree in reply_trees(self.model, rows)]
         tokens = self.config.hardware.micro_tokens
         for row, value in zip(rows, self.regressor.predict(self.model, trees, tokens), strict=True):
             row["harmfulness"] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from cai.lm.backbone import n_layers, read_logits
 from cai.lm.cache import PrefixCache
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
+from cai.lm.mapping import Progress, map_responses, map_tokens
+from cai.lm.packing import Packed, Tree, hidden_states, read_prefix
 
 CHUNK = 1024
 """Positions whose logits are held at a time: 1024 x 49152 in float32 are 200 MB."""
@@ -85,7 +86,7 @@ def token_logprobs(
     model: PreTrainedModel,
     trees: Sequence[Tree],
     max_tokens: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[list[Tensor]]:
     """Return the log-probability of every response token, per tree and response.
 
@@ -95,17 +96,13 @@ def token_logprobs(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    done: list[list[Tensor]] = [[] for _ in trees]
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
-        scores = response_scores(model, hidden_states(model, packed), packed).logprobs.cpu()
-        lengths = [len(response) for i in group for response in trees[i].responses]
-        parts = iter(scores.split(lengths))
-        for i in group:
-            done[i] = [next(parts) for _ in trees[i].responses]
-        if progress is not None:
-            progress(len(group))
-    return done
+    return map_tokens(
+        model,
+        trees,
+        max_tokens,
+        lambda packed: response_scores(model, hidden_states(model, packed), packed).logprobs,
+        progress,
+    )
 
 
 @torch.inference_mode()
@@ -132,12 +129,10 @@ def option_logprobs(
     """
     trees = [Tree(suffix, options) for suffix in suffixes]
     shared = read_prefix(model, prefix) if prefix else None
-    out = torch.empty(len(suffixes), len(options))
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
+
+    def read(packed: Packed) -> Tensor:
         cache = PrefixCache(n_layers(model), shared) if shared is not None else None
-        hidden = hidden_states(model, packed, cache)
-        scores = response_scores(model, hidden, packed).logprobs
-        sums = scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
-        out[group] = sums.reshape(len(group), len(options)).cpu()
-    return out
+        scores = response_scores(model, hidden_states(model, packed, cache), packed).logprobs
+        return scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
+
+    return torch.stack(map_responses(model, trees, max_tokens, read))

@@ -44,6 +44,7 @@ from cai.evaluation.systems import (
 from cai.labelling.judge import Answerer
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.sampling.fitting import Fitting
 from cai.sampling.shards import Row
 from cai.seeds import seed_of
 from cai.stages.rl import load_reward_model
@@ -60,8 +61,9 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     """Sample, judge and measure; the report is drawn from what is written here."""
     settings = config.evaluate
     assert settings is not None
-    corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
+    fitting = Fitting(model.chat, config.data.too_long, "evaluate")
+    corpus = fitting.corpus(load_corpus(config.data), settings.reply_tokens)
     systems = load_systems(config, model, inputs)
     loaded = {
         name: load_reward_model(config.hardware, model, inputs["pm"].path, name)

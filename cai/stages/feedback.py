@@ -7,16 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cai.artifacts import Artifact, write_json, write_jsonl
-from cai.config import Config, FeedbackConfig, Start
+from cai.config import Config, FeedbackConfig, Method, Start
 from cai.constitution.principles import load_constitution
-from cai.data.records import Comparison, Prompt
+from cai.constitution.prompts import chain_answer
+from cai.data.records import Comparison, Demonstration, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import from_messages, to_messages
 from cai.errors import UserError
-from cai.labelling.judge import Judge, Shown, Verdict, make_judge
+from cai.labelling.chains import reasoned_question
+from cai.labelling.choice import choice_question
+from cai.labelling.judge import Asked, Judge, Shown, Verdict, make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.sampling.fitting import ANY_PROMPT, Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
@@ -34,8 +38,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     """
     settings = config.feedback
     assert settings is not None
-    corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
+    fitting = Fitting(model.chat, config.data.too_long, "feedback")
+    corpus = load_corpus(config.data)
+    corpus = fitting.corpus(corpus, _room(fitting, settings, config, corpus.demonstrations))
     adapters = _load_adapters(model, inputs)
     prompts = corpus.red_team.train[-settings.prompts :]
     pairs = _sample_pairs(config, settings, model, prompts, out)
@@ -78,6 +84,28 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     numbers = {key: value for key, value in report.items() if isinstance(value, int | float)}
     tracker.metrics({**numbers, **report["cost"], "label_seconds": seconds}, 0)
     tracker.table("labels", rows[:64])
+
+
+def _room(
+    fitting: Fitting,
+    settings: FeedbackConfig,
+    config: Config,
+    demonstrations: Sequence[Demonstration],
+) -> int:
+    """Count the tokens that a question about two replies puts around its prompt."""
+    said = 2 * settings.reply_tokens
+    if settings.endpoint.used or settings.method is not Method.choice:
+        return said
+    principles = load_constitution(config.constitution).comparison
+    shots = (list(demonstrations[: settings.few_shots]), principles, config.seed)
+    pair = Comparison(Prompt("", "", ANY_PROMPT), "", "", 0.5, "")
+    asked = [Asked(pair, principle, swapped=False) for principle in principles]
+    if not settings.cot:
+        return said + fitting.room_of(choice_question(shots, question) for question in asked)
+    dialect = fitting.chat.dialect
+    rendered = [reasoned_question(shots, question, dialect) for question in asked]
+    answers = (chain_answer(question, "", dialect) for question in rendered)
+    return said + settings.chain_tokens + fitting.room_of(answers)
 
 
 def _load_adapters(model: LanguageModel, inputs: dict[str, Artifact]) -> dict[Start, str | None]:

@@ -27,6 +27,7 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
 from cai.tracking import Tracker
@@ -45,8 +46,9 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     settings = config.helpful
     assert settings is not None
     seed_everything(config.seed)
-    corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
+    fitting = Fitting(model.chat, config.data.too_long, "helpful")
+    corpus = fitting.corpus(load_corpus(config.data), GATE_TOKENS)
     adapter = ADAPTER if settings.fine_tune else None
     if adapter is not None:
         model.add_adapter(adapter, seed_of(config.seed, "helpful", "adapter"))

@@ -20,6 +20,7 @@ from cai.errors import UserError
 from cai.lm.cards import preference_model_card
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
+from cai.sampling.fitting import Fitting
 from cai.seeds import seed_of
 from cai.tracking import Tracker
 from cai.training.pm_metrics import evaluate
@@ -53,8 +54,9 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     settings = config.pm
     assert settings is not None
     seed_everything(config.seed)
-    corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
+    fitting = Fitting(model.chat, config.data.too_long, "pm")
+    corpus = fitting.corpus(load_corpus(config.data), room=0)
     training = _comparisons(config, corpus, inputs)
     if settings.pretrain:
         training += pretraining(Path(settings.pretrain), corpus, model)

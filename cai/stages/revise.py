@@ -10,12 +10,13 @@ from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config, GuardsConfig, ReviseConfig, RevisionPrinciple
 from cai.constitution.guards import faults, near_duplicates
 from cai.constitution.principles import Constitution, load_constitution
-from cai.constitution.prompts import critique_request, revision_request
+from cai.constitution.prompts import Question, critique_request, revision_request
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, from_messages, human, to_messages
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.sampling.fitting import ANY_PROMPT, Fitting
 from cai.sampling.replies import Reply, sample_replies
 from cai.sampling.shards import Row, make_rows
 from cai.seeds import draw, seed_of
@@ -33,8 +34,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     settings = config.revise
     assert settings is not None
     corpus = load_corpus(config.data)
-    prompts = corpus.red_team.train[: settings.prompts]
     reviser = _Reviser(config, settings, inputs["helpful"], corpus.demonstrations)
+    fitting = Fitting(reviser.model.chat, config.data.too_long, "revise")
+    corpus = fitting.corpus(corpus, reviser.room(fitting))
+    prompts = corpus.red_team.train[: settings.prompts]
     sampled, done = out / "sampled.jsonl", out / "revisions.jsonl"
     if done.exists():
         rows = read_jsonl(done)
@@ -75,6 +78,16 @@ class _Reviser:
             self.model.add_adapter(self.adapter, 0, helpful.path / "model")
         self.fingerprint = helpful.fingerprint
         self.shots = demonstrations
+
+    def room(self, fitting: Fitting) -> int:
+        """Count the tokens that the longest critique and revision put behind a prompt."""
+        settings, rules = self.settings, self.constitution.revision
+        critique = SILENCE if settings.critique else None
+        longest = sorted(rules, key=lambda rule: len(rule.critique + rule.revision))[::-1]
+        shots = self._few_shots(longest[: settings.few_shots])
+        asked = [revision_request(ANY_PROMPT, SILENCE, rule, critique) for rule in rules]
+        said = 2 * settings.reply_tokens + (settings.critique_tokens if settings.critique else 0)
+        return fitting.room_of(Question((*shots, *talk), "") for talk in asked) + said
 
     def revise(self, prompts: list[Prompt]) -> list[Row]:
         """Sample first replies, then every round for all prompts together."""

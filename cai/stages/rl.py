@@ -19,6 +19,8 @@ from cai.lm.heads import (
     save_model,
 )
 from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.sampling.fitting import Fitting
+from cai.sampling.prompts import EncodedPrompts
 from cai.seeds import seed_of
 from cai.stages.pm import COMPARISONS, adapter_name
 from cai.tracking import Tracker
@@ -53,7 +55,8 @@ def _train_by_ppo(
 ) -> list[dict[str, float]]:
     settings = config.rl
     assert settings is not None
-    corpus = load_corpus(config.data)
+    fitting = Fitting(model.chat, config.data.too_long, "rl")
+    corpus = fitting.corpus(load_corpus(config.data), settings.reply_tokens)
     roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
     plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
     module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
@@ -138,7 +141,7 @@ def held_out_mean(folder: Path) -> float:
     return float(json.loads((folder / "metrics.json").read_text())["mean"])
 
 
-def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:
-    red_team = [model.chat.prompt(prompt.conversation) for prompt in corpus.red_team.train]
-    helpful = [model.chat.prompt(e.prompt.conversation) for e in corpus.helpful.train]
-    return red_team, helpful
+def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[EncodedPrompts, EncodedPrompts]:
+    helpful = [example.prompt for example in corpus.helpful.train]
+    red_team = corpus.red_team.train
+    return EncodedPrompts(model.chat, red_team), EncodedPrompts(model.chat, helpful)

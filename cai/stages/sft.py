@@ -19,6 +19,7 @@ from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
+from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
@@ -33,6 +34,8 @@ ADAPTER = "sft"
 HELPFUL = "helpful"
 SAMPLES = 2
 """Replies of the helpful model per helpful prompt, as in the paper."""
+REPLY_TOKENS = 128
+"""Longest of them."""
 
 Pairs = list[tuple[Conversation, str]]
 
@@ -42,8 +45,10 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
     settings = config.sft
     assert settings is not None
     seed_everything(config.seed)
-    corpus = load_corpus(config.data)
     model = load_model(config.model, config.hardware)
+    room = REPLY_TOKENS if settings.helpful_source is HelpfulSource.model else 0
+    fitting = Fitting(model.chat, config.data.too_long, "sft")
+    corpus = fitting.corpus(load_corpus(config.data), room)
     revisions = _revisions(settings, read_jsonl(inputs["revise"].path / "revisions.jsonl"))
     n_helpful = round(len(revisions) * settings.helpful_per_revision)
     helpful = _helpful(config, model, inputs["helpful"], corpus.helpful.train, n_helpful, out)
@@ -107,7 +112,7 @@ def _helpful(
         model.add_adapter(adapter, 0, assistant.path / "model")
     asked = [(prompt, sample) for prompt in prompts for sample in range(SAMPLES)]
 
-    sampling = Sampling(128, temperature=config.model.temperature)
+    sampling = Sampling(REPLY_TOKENS, temperature=config.model.temperature)
 
     def answer(part: range) -> list[Row]:
         talks = [asked[i][0].conversation for i in part]
