@@ -7,18 +7,9 @@ from typing import Any
 
 from cai.config import Config, DataSource, ModelSource
 
-ADAPTER_USE = """from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
 
-base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
-model = PeftModel.from_pretrained(base, THIS_FOLDER)"""
-WHOLE_USE = """from transformers import AutoModelForSequenceClassification
-
-model = AutoModelForSequenceClassification.from_pretrained(THIS_FOLDER)"""
-
-
-def preference_model_card(config: Config, metrics: dict[str, Any]) -> str:
-    """Write the card of a preference model."""
+def preference_model_card(config: Config, metrics: dict[str, Any], code: str) -> str:
+    """Write the card of a preference model; ``code`` loads it and scores a reply."""
     assert config.pm is not None
     whole = config.pm.full_finetuning
     rows = [
@@ -58,7 +49,7 @@ the reply is {_correlation(metrics["length_correlation"])}.
 ## Use
 
 ```python
-{WHOLE_USE if whole else ADAPTER_USE}
+{code}
 ```
 
 ## Licence

@@ -90,6 +90,21 @@ class ChatFormat:
         """How a short dialogue is written, whatever the settings it comes from."""
         return self._template.probe if self._template else TEXT_BEFORE
 
+    @property
+    def template_options(self) -> Mapping[str, Any]:
+        """Variables that the chat template is given."""
+        return self._template.options if self._template else {}
+
+    @property
+    def dates(self) -> Mapping[str, str]:
+        """The day that the chat template is told, in each form that it may ask for."""
+        return self._template.dates if self._template else {}
+
+    @property
+    def lead(self) -> str:
+        """What the template puts between a prompt and the assistant's first word."""
+        return self._template.lead if self._template else ""
+
     def prompt(
         self, conversation: Conversation, opening: str = "", speaker: Role = Role.ASSISTANT
     ) -> list[int]:

@@ -18,6 +18,7 @@ from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
 from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
 from cai.lm.load import load_copy
+from cai.lm.usage import has_classifier, padded_tokenizer
 
 HEAD_KEY = "base_model.model.score.weight"
 WHOLE_FILE = "model.safetensors"
@@ -82,14 +83,20 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     """Load a copy of the base to train all its weights, in float32.
 
     Raises:
-        UserError: If the base is quantised.
+        UserError: If the base is quantised, or can't be saved as a classifier.
     """
     if config.quantization is not Quantization.none:
         raise UserError(
             f"model.quantization={config.quantization.value} has no weights that can be trained: "
             "set pm.full_finetuning=false or model.quantization=none"
         )
-    return load_copy(replace(config, dtype=Dtype.fp32), hardware)
+    model = load_copy(replace(config, dtype=Dtype.fp32), hardware)
+    if not has_classifier(model.network):
+        raise UserError(
+            "pm.full_finetuning=true needs a sequence classifier, and transformers has none for "
+            f"{type(model.network).__name__}: set pm.full_finetuning=false"
+        )
+    return model
 
 
 def has_scalar_model(folder: Path) -> bool:
@@ -156,7 +163,8 @@ def load_head(folder: Path, hidden_size: int) -> ScalarHead:
 def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
     network = model.network
     config = copy.deepcopy(network.config)
-    config.num_labels, config.pad_token_id = 1, model.chat.tokenizer.pad_token_id
+    tokenizer = copy.deepcopy(model.chat.tokenizer)
+    config.num_labels, config.pad_token_id = 1, padded_tokenizer(tokenizer, model.chat)
     with torch.device("meta"):
         classifier: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
     state = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
@@ -164,7 +172,7 @@ def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     classifier.load_state_dict(state, assign=True)
     classifier.save_pretrained(folder, max_shard_size="1TB")
-    model.chat.tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:

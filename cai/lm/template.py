@@ -18,7 +18,7 @@ TODAY = datetime(2024, 7, 26)
 PATIENCE = 10.0
 """Seconds after which a template is taken to loop for ever."""
 ASKS_THE_DATE = re.compile(r"\bstrftime_now\s*\(\s*(.*?)\s*\)")
-LITERAL = re.compile(r"""(["'])([^"'\n]*%[^"'\n]*)\1""")
+LITERAL = re.compile(r"""(["'])([^"'{}\n]*%[^"'{}\n]*)\1""")
 WORDS = ("heron", "willow", "pebble")
 """What is said in the dialogue that a template is tried on."""
 INSTEAD = "set model.dialect=text, or give the tokenizer another template"
@@ -33,6 +33,8 @@ class ChatTemplate:
         before: How a prompt goes on after the human's last word.
         lead: What comes between a prompt and the assistant's first word; mostly empty.
         after: What follows the assistant's last word.
+        options: Variables that it is given.
+        dates: The day it believes it to be, in each form that it may ask for; mostly empty.
         probe: A dialogue as the template writes it, by which two templates can be told apart.
     """
 
@@ -54,9 +56,11 @@ class ChatTemplate:
                 )
         # A template may look a date up, but the library hands it no function of ours.
         self._source = ASKS_THE_DATE.sub(r"fixed_dates[\1]", source)
-        dates = {form: TODAY.strftime(form) for _, form in LITERAL.findall(source)}
+        asks = self._source != source
+        forms = LITERAL.findall(source) if asks else []
+        self.dates = {form: TODAY.strftime(form) for _, form in forms}
         thinking = {"enable_thinking": False} if "enable_thinking" in source else {}
-        self._options = {**thinking, **options, "fixed_dates": dates}
+        self.options = {**thinking, **options}
         talk = [
             {"role": role, "content": word}
             for role, word in zip(("user", "assistant", "user"), WORDS, strict=True)
@@ -84,7 +88,8 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=prompt,
                 chat_template=self._source,
-                **self._options,
+                fixed_dates=self.dates,
+                **self.options,
             )
         except (TemplateError, ValueError, TypeError, KeyError) as error:
             raise UserError(

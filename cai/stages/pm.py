@@ -20,6 +20,7 @@ from cai.errors import UserError
 from cai.lm.cards import preference_model_card
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
+from cai.lm.usage import scoring_code
 from cai.sampling.fitting import Fitting
 from cai.seeds import seed_of
 from cai.tracking import Tracker
@@ -212,7 +213,9 @@ def _train(
         f"{s['name']}/{k}": s[k] for s in metrics["sources"] for k in ("loss", "accuracy", "ece")
     }
     record(flat, module.n_steps)
-    (folder / "README.md").write_text(preference_model_card(config, metrics), encoding="utf-8")
+    code = scoring_code(scorer.model, scorer.adapter is None, metrics["mean"])
+    card = preference_model_card(config, metrics, code)
+    (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _untrained(config: Config, model: LanguageModel, name: str) -> ScalarModel:

@@ -15,10 +15,12 @@ from cai.dialogue import Role, Turn, human, to_messages, to_text
 from cai.lm import template
 from cai.lm.adapters import coverage, find_targets
 from cai.lm.generate import Sampling, generate
-from cai.lm.heads import save_model
+from cai.lm.heads import ScalarHead, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.lm.score import option_logprobs, token_logprobs
+from cai.lm.usage import has_classifier, padding, scoring_code
+from cai.training.preference import score_responses
 
 REPLY = "Sure (that is fine)."
 TALKS = [
@@ -169,6 +171,32 @@ def test_adapters_reach_nearly_all_and_load_in_peft(model, family, tmp_path):
         save_model(model, "one", tmp_path / "saved")
         peft = PeftModel.from_pretrained(load_plain(family), tmp_path / "saved").eval()
         torch.testing.assert_close(peft(input_ids=ids).logits, beside, atol=1e-4, rtol=1e-3)
+
+
+def test_a_preference_model_scores_in_plain_transformers_as_its_card_says(model, family, tmp_path):
+    """Also in a batch, for every choice of padding."""
+    if not has_classifier(model.network):
+        assert "cai.score" in scoring_code(model, False, 0.0)
+        return
+    model.add_adapter("pm", 0)
+    randomise(model, "pm")
+    head = ScalarHead(model.hidden_size, seed=1)
+    save_model(model, "pm", tmp_path / "pm", head)
+    replies = [REPLY, "No."]
+    tree = Tree(model.chat.prompt(TALKS[0]), [model.chat.response(reply) for reply in replies])
+    with model.use("pm"):
+        [ours] = score_responses(model, head, [tree], 4096)
+    given = {"BASE": str(family[1]), "THIS_FOLDER": str(tmp_path / "pm")}
+    for reply, score in zip(replies, ours):
+        found = {**given, "PROMPT": TALKS[0][0].text, "REPLY": reply}
+        exec(scoring_code(model, False, 0.5), found)
+        assert found["score"] == pytest.approx(score - 0.5, abs=1e-4)
+    if padding(model.chat) is not None:
+        rows = [[*tree.prompt, *response] for response in tree.responses]
+        batch = found["tokenizer"].pad({"input_ids": rows}, return_tensors="pt")
+        with torch.no_grad():
+            together = found["model"](**batch).logits.squeeze(-1).tolist()
+        assert together == pytest.approx(ours, abs=1e-4)
 
 
 def load_plain(family):
