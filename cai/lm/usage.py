@@ -87,7 +87,7 @@ def _reading(chat: ChatFormat) -> list[str]:
     told = [
         f"fixed_dates = {dict(chat.dates)!r}  # the day that it was told in training",
         "asked = tokenizer.chat_template",
-        f'tokenizer.chat_template = re.sub({ASKS_THE_DATE.pattern!r}, r"fixed_dates[\1]", asked)',
+        f'tokenizer.chat_template = re.sub({ASKS_THE_DATE.pattern!r}, r"fixed_dates[\\1]", asked)',
     ]
     known = ", fixed_dates=fixed_dates" if chat.dates else ""
     known += "".join(f", {name}={value!r}" for name, value in chat.template_options.items())
