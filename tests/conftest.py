@@ -15,6 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every-stage", action="store_true", help="take every family of models through all stages"
+    )
+
+
 @pytest.fixture
 def hardware():
     return HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
