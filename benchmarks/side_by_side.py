@@ -20,7 +20,6 @@ from hydra import compose, initialize_config_dir
 from cai.composition import CONF, typed
 from cai.config import Config, ModelConfig
 from cai.lm.embedded import embedded_model
-from cai.lm.load import TARGETS
 from cai.training.trainer import ResumableModule, fit
 
 HERE = Path(__file__).parent
@@ -39,9 +38,9 @@ def peer_settings(model: ModelConfig, clock: str) -> dict[str, Any]:
     return {
         "model": str(embedded_model()),
         "dtype": {"bf16": "bfloat16", "fp32": "float32"}[model.dtype.value],
-        "rank": model.lora_rank,
-        "alpha": model.lora_alpha,
-        "targets": TARGETS,
+        "rank": model.lora.rank,
+        "alpha": model.lora.alpha,
+        "targets": "all-linear",
         "clock": {"wall": "perf_counter", "cpu": "process_time"}[clock],
         "threads": torch.get_num_threads(),
     }

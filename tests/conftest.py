@@ -17,6 +17,12 @@ torch.set_num_threads(1)
 schema()  # tests compose conf/ when they are imported
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every-stage", action="store_true", help="take every family of models through all stages"
+    )
+
+
 @pytest.fixture
 def hardware():
     return HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)

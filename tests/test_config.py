@@ -20,6 +20,7 @@ GROUPS = {
 NEEDED = {
     "hub": ["model.path=a/b", "model.revision=0"],
     "folder": ["model.path=x"],
+    "base": ["model.name=mine", "model.source=tiny", "model.path=x", "model.revision=null"],
     "published": ["constitution.folder=x"],
 }
 

@@ -174,7 +174,7 @@ def long_prompt(tmp_path):
         for n in range(40)
     ]
     (tmp_path / "own/red_team.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    return arguments, ["model.context is 8192"]
+    return arguments, ["red_team rows fits model.context=8192"]
 
 
 def no_tokenizer(tmp_path):

@@ -278,7 +278,7 @@ def likeliest(model, adapter, talk, n):
     return model.chat.decode(taken)
 
 
-def test_a_reply_that_was_cut_off_is_read_as_ended():
-    assert ended(Tree([1], [[5, 6]]), 2).responses == [[5, 6, 2]]
-    assert ended(Tree([1], [[5, 2]]), 2).responses == [[5, 2]]
-    assert ended(Tree([1], [[]]), 2).responses == [[2]]
+def test_a_reply_that_was_cut_off_is_read_as_ended(tiny):
+    assert ended(Tree([1], [[5, 6]]), tiny.chat).responses == [[5, 6, 2]]
+    assert ended(Tree([1], [[5, 2]]), tiny.chat).responses == [[5, 2]]
+    assert ended(Tree([1], [[]]), tiny.chat).responses == [[2]]

@@ -302,7 +302,7 @@ def test_the_card_holds_no_path_of_the_machine(pretrained, tmp_path):
     chosen = copy.deepcopy(chosen)
     chosen.model.name = str(tmp_path / "my-base")
     chosen.data.folder = str(tmp_path)
-    card = preference_model_card(chosen, found)
+    card = preference_model_card(chosen, found, "code")
     assert "my-base" in card
     assert "data: its own licence" in card
     for path in (tmp_path, pm.path, Path(chosen.pm.pretrain).parent, CONF):

@@ -2,7 +2,7 @@
 
 import torch
 
-from cai.config import Dialect, Dtype, ModelConfig, ModelSource, Quantization
+from cai.config import AdapterConfig, Dialect, Dtype, ModelConfig, ModelSource, Quantization
 
 
 def tiny_config(**changes):
@@ -16,8 +16,8 @@ def tiny_config(**changes):
         "dialect": Dialect.chat,
         "temperature": 1.0,
         "context": 2048,
-        "lora_rank": 4,
-        "lora_alpha": 8,
+        "template_options": {},
+        "lora": AdapterConfig(rank=4, alpha=8, targets=["all-linear"]),
         "helpful_tuning": True,
     }
     return ModelConfig(**{**values, **changes})

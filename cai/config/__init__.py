@@ -33,9 +33,11 @@ from cai.config.choices import (
     Revisions,
     Schedule,
     Start,
+    TooLong,
     TrackingMode,
 )
 from cai.config.nodes import (
+    AdapterConfig,
     ComparisonPrinciple,
     ConstitutionConfig,
     DataConfig,
@@ -64,6 +66,7 @@ from cai.errors import UserError
 
 __all__ = [
     "Accelerator",
+    "AdapterConfig",
     "Average",
     "ComparisonPrinciple",
     "Config",
@@ -107,6 +110,7 @@ __all__ = [
     "ScaleConfig",
     "Schedule",
     "Start",
+    "TooLong",
     "TrackingConfig",
     "TrackingMode",
     "schema_of",

@@ -41,6 +41,14 @@ class DataSource(Enum):
     hh_rlhf = "hh_rlhf"
 
 
+class TooLong(Enum):
+    """What becomes of a row that does not fit the model's context."""
+
+    skip = "skip"
+    error = "error"
+    cut_left = "cut_left"
+
+
 class Start(Enum):
     """The model that a training stage starts from."""
 

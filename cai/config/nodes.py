@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -17,6 +18,7 @@ from cai.config.choices import (
     Policy,
     Quantization,
     Start,
+    TooLong,
     TrackingMode,
 )
 from cai.config.content import reads_folder
@@ -25,6 +27,23 @@ from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
 """The data that come with the package: whatever is chosen, some sets are from here."""
+
+
+@dataclass
+class AdapterConfig:
+    """The LoRA adapters of every stage."""
+
+    rank: int = MISSING
+    alpha: int = MISSING
+    targets: list[str] = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("model.lora", 1, rank=self.rank, alpha=self.alpha)
+        if isinstance(self.targets, list) and not self.targets:
+            raise UserError(
+                "model.lora.targets is empty: use [all-linear], or names of layers such as q_proj"
+            )
 
 
 @dataclass
@@ -38,17 +57,15 @@ class ModelConfig:
     dtype: Dtype = MISSING
     quantization: Quantization = MISSING
     dialect: Dialect = MISSING
+    template_options: dict[str, Any] = MISSING
     temperature: float = MISSING
     context: int = MISSING
-    lora_rank: int = MISSING
-    lora_alpha: int = MISSING
+    lora: AdapterConfig = field(default_factory=AdapterConfig)
     helpful_tuning: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least_all(
-            "model", 1, context=self.context, lora_rank=self.lora_rank, lora_alpha=self.lora_alpha
-        )
+        at_least("model.context", self.context, 1)
         within("model.temperature", self.temperature, 0.01, 5.0)
 
 
@@ -108,6 +125,7 @@ class DataConfig:
     source: DataSource = MISSING
     folder: str | None = reads_folder(where=lambda data: [data.folder, BUILTIN])
     revision: str | None = MISSING
+    too_long: TooLong = MISSING
 
 
 @dataclass

@@ -8,18 +8,9 @@ from cai.config import DataSource, ModelSource
 from cai.contracts.preferences import PMStageSettings
 from cai.results.labels import PMMetrics
 
-ADAPTER_USE = """from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
 
-base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=1)
-model = PeftModel.from_pretrained(base, THIS_FOLDER)"""
-WHOLE_USE = """from transformers import AutoModelForSequenceClassification
-
-model = AutoModelForSequenceClassification.from_pretrained(THIS_FOLDER)"""
-
-
-def preference_model_card(config: PMStageSettings, metrics: PMMetrics) -> str:
-    """Write the card of a preference model."""
+def preference_model_card(config: PMStageSettings, metrics: PMMetrics, code: str) -> str:
+    """Write the card of a preference model; ``code`` loads it and scores a reply."""
     whole = config.pm.full_finetuning
     rows = [
         f"| {s.name} | {s.n} | {s.loss:.3f} | {s.accuracy:.3f} | {s.ece:.3f} |"
@@ -58,7 +49,7 @@ the reply is {_correlation(metrics.length_correlation)}.
 ## Use
 
 ```python
-{WHOLE_USE if whole else ADAPTER_USE}
+{code}
 ```
 
 ## Licence
@@ -111,7 +102,7 @@ def _weights(config: PMStageSettings) -> dict[str, str]:
     if config.pm.full_finetuning:
         return {"trained": "all weights", "precision": "fp32"}
     return {
-        "LoRA": f"rank {config.model.lora_rank}, alpha {config.model.lora_alpha}",
+        "LoRA": f"rank {config.model.lora.rank}, alpha {config.model.lora.alpha}",
         "precision of the base": config.model.dtype.value,
         "quantisation of the base": config.model.quantization.value,
     }

@@ -218,7 +218,7 @@ class Harmfulness:
     def _scored(self, rows: Sequence[Scored]) -> list[Scored]:
         """Add ``harmfulness``; a reply cut off at the limit is read as if it ended there."""
         model = self.context.model
-        trees = [ended(tree, model.chat.stop_id) for tree in reply_trees(model, rows)]
+        trees = [ended(tree, model.chat) for tree in reply_trees(model, rows)]
         values = self.regressor.predict(model, trees, self.context.micro_tokens)
         return [replace(row, harmfulness=value) for row, value in zip(rows, values, strict=True)]
 

@@ -65,8 +65,8 @@ def _short_rows(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: 
         key.reshape(shape[0], keys, width).transpose(1, 2),
         alpha=scale,
     )
-    output = torch.bmm(scores.softmax(-1).to(value.dtype), value.reshape(shape[0], keys, width))
-    return output.reshape(rows, heads, queries, width).transpose(1, 2)
+    output = torch.bmm(scores.softmax(-1).to(value.dtype), value.reshape(shape[0], keys, -1))
+    return output.reshape(rows, heads, queries, -1).transpose(1, 2)
 
 
 def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
@@ -75,7 +75,7 @@ def _one_token(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: f
     # K q is several times as fast as q K^T: it walks through the keys as they lie in memory.
     scores = torch.matmul(key, grouped.transpose(-1, -2)).transpose(-1, -2)
     weights = (scores.float() + mask).softmax(-1).to(value.dtype)
-    return torch.matmul(weights, value).reshape(rows, 1, heads, width)
+    return torch.matmul(weights, value).reshape(rows, 1, heads, -1)
 
 
 def use_cpu_attention(network: PreTrainedModel) -> None:

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from peft import PeftModel
 from torch import Tensor, nn
-from transformers import Cache, PreTrainedModel
+from transformers import Cache, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cai.errors import UserError
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+"""Kinds of layers as configs name them."""
+
+
+class Sight(NamedTuple):
+    """What the queries of a pass see.
+
+    Attributes:
+        mask: Which of S keys a query sees if the window allows it, [B, 1, Q, S].
+        keys: Position ids of the keys, [B, S] or [1, S].
+    """
+
+    mask: Tensor
+    keys: Tensor
 
 
 def run_backbone(
     model: nn.Module,
     ids: Tensor,
     positions: Tensor,
-    mask: Tensor | None,
+    sight: Sight | None,
     cache: Cache | None = None,
 ) -> Tensor:
     """Return the last hidden states, [B, Q, H].
@@ -28,23 +43,23 @@ def run_backbone(
         model: A causal LM, plain or wrapped by peft.
         ids: Token ids, [B, Q].
         positions: Their position ids, [B, Q].
-        mask: Which of S keys a query sees, [B, 1, Q, S]; None for plain causal attention.
+        sight: What they see; None for plain causal attention.
         cache: Keys and values of earlier tokens; takes those of these tokens.
     """
-    output = _forward(model, ids, positions, mask, past_key_values=cache)
+    output = _forward(model, ids, positions, sight, past_key_values=cache)
     return cast(Tensor, output.last_hidden_state)
 
 
 def run_all_layers(
-    model: nn.Module, ids: Tensor, positions: Tensor, mask: Tensor | None
+    model: nn.Module, ids: Tensor, positions: Tensor, sight: Sight | None
 ) -> tuple[Tensor, ...]:
     """Return the embeddings and the output of every layer, [B, Q, H] each; the last is normed."""
-    output = _forward(model, ids, positions, mask, output_hidden_states=True)
+    output = _forward(model, ids, positions, sight, output_hidden_states=True)
     return cast(tuple[Tensor, ...], output.hidden_states)
 
 
 def _forward(
-    model: nn.Module, ids: Tensor, positions: Tensor, mask: Tensor | None, **options: Any
+    model: nn.Module, ids: Tensor, positions: Tensor, sight: Sight | None, **options: Any
 ) -> BaseModelOutputWithPast:
     network = causal_lm(model)
     # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
@@ -52,7 +67,7 @@ def _forward(
     with torch.autocast(network.device.type, torch.bfloat16, enabled=low):
         output = network.base_model(
             input_ids=ids,
-            attention_mask=None if mask is None else _additive(mask, network.dtype),
+            attention_mask=None if sight is None else _masks(network, positions, sight),
             position_ids=positions,
             use_cache=options.get("past_key_values") is not None,
             **options,
@@ -66,26 +81,56 @@ def causal_lm(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, inner)
 
 
+def text_config(model: nn.Module) -> PreTrainedConfig:
+    """Return the config of the part that reads and writes text."""
+    return causal_lm(model).config.get_text_config()
+
+
 def n_layers(model: nn.Module) -> int:
     """Return how many layers have keys and values."""
-    return int(causal_lm(model).config.num_hidden_layers)
+    return int(text_config(model).num_hidden_layers)
 
 
-def output_head(model: nn.Module) -> nn.Module:
-    """Return the module that maps hidden states to logits."""
-    return cast(nn.Module, causal_lm(model).get_output_embeddings())
+def n_positions(model: nn.Module) -> int | None:
+    """Return how many positions a model was made for; None where there is no end."""
+    found = getattr(text_config(model), "max_position_embeddings", None)
+    return int(found) if found else None
+
+
+def layer_kinds(model: nn.Module) -> list[str]:
+    """Name the kinds of attention that a model's layers have, each once."""
+    config = text_config(model)
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return sorted(set(kinds))
+    return [SLIDING if getattr(config, "sliding_window", None) else FULL]
+
+
+def read_logits(model: nn.Module, hidden: Tensor) -> Tensor:
+    """Map hidden states [..., H] to float32 logits [..., V], scaled and capped as the model does.
+
+    Granite divides them, Cohere and Falcon-H1 multiply them, Gemma caps them: c tanh(logits / c).
+    """
+    network, config = causal_lm(model), text_config(model)
+    logits = cast(nn.Module, network.get_output_embeddings())(hidden).float()
+    factor = getattr(config, "logit_scale", None) or getattr(config, "lm_head_multiplier", None)
+    if factor is not None:
+        logits = logits * factor
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return cast(Tensor, logits)
 
 
 def check_context(model: nn.Module, tokens: int, what: str) -> None:
-    """Refuse what the model was not made for: beyond its context or its attention window.
+    """Refuse what the model was not made for.
 
     Raises:
         UserError: If ``tokens`` do not fit.
     """
-    config = causal_lm(model).config
-    window = getattr(config, "sliding_window", None) or config.max_position_embeddings
-    context = min(int(window), int(config.max_position_embeddings))
-    if tokens > context:
+    context = n_positions(model)
+    if context is not None and tokens > context:
         raise UserError(
             f"{what} of {tokens} tokens does not fit the model's context of {context}: "
             "shorten the prompt or the reply"
@@ -102,6 +147,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _masks(network: PreTrainedModel, positions: Tensor, sight: Sight) -> Tensor | dict[str, Tensor]:
+    """Make what the layers add to their scores, by kind where a model has several.
+
+    A layer with a window of w sees the last w tokens, its own included.
+    """
+    kinds = layer_kinds(network)
+    made = {FULL: sight.mask}
+    if SLIDING in kinds:
+        distance = positions[:, None, :, None] - sight.keys[:, None, None, :]
+        made[SLIDING] = sight.mask & (distance < text_config(network).sliding_window)
+    masks = {kind: _additive(made[kind], network.dtype) for kind in kinds}
+    return masks if len(masks) > 1 else masks[kinds[0]]
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:

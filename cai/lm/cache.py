@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from cai.lm.backbone import Sight
+
 
 class PrefixLayer(CacheLayerMixin):
     """Keys and values of one layer, behind those of a prefix that all rows share.
@@ -162,10 +164,10 @@ class SlotCache(Cache):
         for part in self.parts:
             part.move(source, target, length)
 
-    def expect(self, lengths: list[int], device: torch.device) -> Tensor:
-        """Announce the next token of the first rows; return the mask [B, 1, 1, S] it sees by."""
+    def expect(self, lengths: list[int], device: torch.device) -> Sight:
+        """Announce the next token of the first rows; return what it sees."""
         self.longest = max(lengths) + 1
         self.rows_at = torch.arange(len(lengths), device=device)
         self.ends = torch.tensor(lengths, device=device)
-        seen = torch.arange(self.longest, device=device) <= self.ends[:, None]
-        return seen[:, None, None, :]
+        keys = torch.arange(self.longest, device=device)
+        return Sight((keys <= self.ends[:, None])[:, None, None, :], keys[None])

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from cai.lm.backbone import (
     check_context,
     evaluating,
     n_layers,
-    output_head,
+    read_logits,
     run_backbone,
 )
 from cai.lm.cache import PrefixCache, SlotCache
@@ -208,15 +208,15 @@ class _Decoder:
 
     def _advance(self) -> None:
         ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._device)
-        mask = self._cache.expect([row.length for row in self.rows], self._device)
+        sight = self._cache.expect([row.length for row in self.rows], self._device)
         positions = self._cache.ends[:, None]
-        hidden = run_backbone(self._model, ids, positions, mask, self._cache)
+        hidden = run_backbone(self._model, ids, positions, sight, self._cache)
         self._logits = self._read(hidden[:, -1])
         for row in self.rows:
             row.length += 1
 
     def _read(self, hidden: Tensor) -> Tensor:
-        return cast(Tensor, output_head(self._model)(hidden).float())
+        return read_logits(self._model, hidden)
 
 
 def _sample(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
+from peft import TaskType
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
-from cai.lm.load import ADAPTER_FILE, TARGETS, LanguageModel, has_adapter, load_model
+from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
+from cai.lm.load import load_copy
+from cai.lm.usage import has_classifier, padded_tokenizer
 
 HEAD_KEY = "base_model.model.score.weight"
 WHOLE_FILE = "model.safetensors"
@@ -80,14 +83,20 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     """Load a copy of the base to train all its weights, in float32.
 
     Raises:
-        UserError: If the base is quantised.
+        UserError: If the base is quantised, or can't be saved as a classifier.
     """
     if config.quantization is not Quantization.none:
         raise UserError(
             f"model.quantization={config.quantization.value} has no weights that can be trained: "
             "set pm.full_finetuning=false or model.quantization=none"
         )
-    return load_model(replace(config, dtype=Dtype.fp32), hardware)
+    model = load_copy(replace(config, dtype=Dtype.fp32), hardware)
+    if not has_classifier(model.network):
+        raise UserError(
+            "pm.full_finetuning=true needs a sequence classifier, and transformers has none for "
+            f"{type(model.network).__name__}: set pm.full_finetuning=false"
+        )
+    return model
 
 
 def has_scalar_model(folder: Path) -> bool:
@@ -135,19 +144,11 @@ def save_model(
     if head is not None:
         state[HEAD_KEY] = head.score.weight.detach().float().cpu().contiguous()
     save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
-    config = {
-        "peft_type": "LORA",
-        "task_type": "SEQ_CLS" if head is not None else "CAUSAL_LM",
-        "base_model_name_or_path": model.config.path or model.config.name,
-        "r": model.config.lora_rank,
-        "lora_alpha": model.config.lora_alpha,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": TARGETS,
-        "modules_to_save": ["score"] if head is not None else None,
-        "inference_mode": True,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    lora = model.lora_config(TaskType.CAUSAL_LM if head is None else TaskType.SEQ_CLS)
+    lora.base_model_name_or_path = model.config.path or model.config.name
+    lora.modules_to_save = None if head is None else ["score"]
+    lora.inference_mode = True
+    lora.save_pretrained(str(folder))
 
 
 def load_head(folder: Path, hidden_size: int) -> ScalarHead:
@@ -162,7 +163,8 @@ def load_head(folder: Path, hidden_size: int) -> ScalarHead:
 def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
     network = model.network
     config = copy.deepcopy(network.config)
-    config.num_labels, config.pad_token_id = 1, model.chat.tokenizer.pad_token_id
+    tokenizer = copy.deepcopy(model.chat.tokenizer)
+    config.num_labels, config.pad_token_id = 1, padded_tokenizer(tokenizer, model.chat)
     with torch.device("meta"):
         classifier: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
     state = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
@@ -170,7 +172,7 @@ def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
     state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     classifier.load_state_dict(state, assign=True)
     classifier.save_pretrained(folder, max_shard_size="1TB")
-    model.chat.tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:

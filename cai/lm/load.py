@@ -1,234 +1,112 @@
-"""One frozen base, its tokenizer, and any number of named LoRA adapters on it."""
+"""Loading a base with its tokenizer; the one that was loaded last is kept for the next stage."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import gc
+import logging
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
+from cai.lm.adapters import coverage, describe, find_targets
 from cai.lm.attention import use_cpu_attention
-from cai.lm.chat import ChatFormat
+from cai.lm.chat import ChatFormat, ChatOptions
+from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
+from cai.lm.language_model import Base, LanguageModel, has_adapter
 from cai.lm.pretrained import DTYPES, load_pretrained
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-ADAPTER_FILE = "adapter_model.safetensors"
+__all__ = ["LanguageModel", "has_adapter", "load_copy", "load_model"]
+
+log = logging.getLogger(__name__)
 
 
-class LanguageModel:
-    """A base that is never trained, and adapters of which at most one is active.
+@dataclass
+class _Kept:
+    """The base that was loaded last, for which settings, and who stands on it."""
 
-    Helpful, SL-CAI, policy, value and preference model are adapters on one copy of the base, so
-    that PPO needs one base in memory. An adapter always stands alone on the base: what continues
-    another starts as a copy of its weights. The reference of RL is thus the adapter of SL-CAI and
-    never the bare base.
-    """
-
-    def __init__(self, base: PreTrainedModel, chat: ChatFormat, config: ModelConfig) -> None:
-        """Wrap a loaded base; ``config`` gives rank and alpha of the adapters."""
-        base.requires_grad_(False)
-        self.chat = chat
-        self.config = config
-        self._base = base
-        self._peft: PeftModel | None = None
-
-    @property
-    def network(self) -> PreTrainedModel:
-        """The module to call; it answers with the adapter that is active.
-
-        peft puts its layers into the base itself, so this stays the model's own class.
-        """
-        return self._base
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self._base.device
-
-    @property
-    def hidden_size(self) -> int:
-        """Width of the last hidden state."""
-        return int(self._base.config.hidden_size)
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Tokens that end a response."""
-        return frozenset({self.chat.stop_id})
-
-    def add_adapter(self, name: str, seed: int, start: Path | None = None) -> None:
-        """Add an adapter: a copy of the one saved in ``start``, or new ones drawn from ``seed``.
-
-        Args:
-            name: What ``use`` calls it.
-            seed: Seeds the initial weights; set before they are drawn.
-            start: Folder of a saved adapter, or of a model that is the bare base.
-
-        Raises:
-            UserError: If the saved adapter does not fit this base.
-        """
-        lora = LoraConfig(
-            r=self.config.lora_rank,
-            lora_alpha=self.config.lora_alpha,
-            target_modules=TARGETS,
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if self._peft is None:
-                self._peft = PeftModel(self._base, lora, adapter_name=name)
-            else:
-                self._peft.add_adapter(name, lora)
-        for parameter in self.adapter_parameters(name):
-            parameter.data = parameter.data.float()
-        if start is not None and has_adapter(start):
-            self.load_saved(name, start)
-
-    def load_saved(self, name: str, folder: Path) -> None:
-        """Overwrite an adapter's weights by saved ones; a head saved with them is left aside.
-
-        Raises:
-            UserError: If the saved adapter does not fit this base.
-        """
-        state = load_file(folder / ADAPTER_FILE)
-        lora = {key: value for key, value in state.items() if "lora_" in key}
-        shapes = {key: value.shape for key, value in lora.items()}
-        if shapes != {key: value.shape for key, value in self.adapter_state(name).items()}:
-            raise UserError(
-                f"a saved adapter does not fit model={self.config.name}: it was made for another "
-                "model or another model.lora_rank"
-            )
-        set_peft_model_state_dict(self._peft, lora, adapter_name=name)
-
-    def adapter_state(self, name: str) -> dict[str, torch.Tensor]:
-        """Return an adapter's weights under the names that peft saves them by."""
-        state: dict[str, torch.Tensor] = get_peft_model_state_dict(self._peft, adapter_name=name)
-        return {key: value.detach().cpu().contiguous() for key, value in state.items()}
-
-    def adapter_parameters(self, name: str) -> list[nn.Parameter]:
-        """Return an adapter's weights in a fixed order, trainable or not."""
-        marker = f".{name}."
-        return [p for key, p in self.network.named_parameters() if "lora_" in key and marker in key]
-
-    @contextmanager
-    def use(self, name: str | None) -> Iterator[PreTrainedModel]:
-        """Activate an adapter (``None``: the bare base) for a block and yield the network.
-
-        Which adapters train is not touched: see ``train_only``.
-        """
-        if self._peft is None:
-            if name is not None:
-                raise KeyError(name)
-            yield self.network
-            return
-        trained = [p.requires_grad for p in self._lora_parameters()]
-        if name is None:
-            try:
-                with self._peft.disable_adapter():
-                    yield self.network
-            finally:
-                self._set_trained(trained)
-            return
-        before = self._peft.active_adapter
-        self._activate(name, trained)
-        try:
-            yield self.network
-        finally:
-            self._activate(before, trained)
-
-    @contextmanager
-    def sampling(self, name: str | None) -> Iterator[PreTrainedModel]:
-        """Activate an adapter for a block in which nothing is trained, folded in where possible.
-
-        A dense base takes the adapter into its own weights, W + BA alpha/r, which saves a third of
-        the time of sampling, and gets its exact old weights back afterwards. A quantised base
-        would lose precision by that, so there the adapter stays beside it.
-        """
-        if name is None or self.config.quantization is not Quantization.none:
-            with self.use(name) as network:
-                yield network
-            return
-        layers = [m for m in self._base.modules() if isinstance(m, LoraLayer) and name in m.lora_A]
-        before = [layer.get_base_layer().weight.data for layer in layers]
-        for layer, weight in zip(layers, before, strict=True):
-            delta = layer.get_delta_weight(name)
-            layer.get_base_layer().weight.data = (weight.float() + delta.float()).to(weight.dtype)
-        try:
-            with self.use(None) as network:
-                yield network
-        finally:
-            for layer, weight in zip(layers, before, strict=True):
-                layer.get_base_layer().weight.data = weight
-
-    def train_only(self, *names: str) -> list[nn.Parameter]:
-        """Let gradients reach these adapters and nothing else; return their weights."""
-        for parameter in self._lora_parameters():
-            parameter.requires_grad_(False)
-        chosen = [p for name in names for p in self.adapter_parameters(name)]
-        for parameter in chosen:
-            parameter.requires_grad_(True)
-        return chosen
-
-    def train_whole(self) -> list[nn.Parameter]:
-        """Let gradients reach all weights of a base without adapters; return those of the body."""
-        body = list(self._base.base_model.parameters())
-        for parameter in body:
-            parameter.requires_grad_(True)
-        return body
-
-    def load_whole(self, state: dict[str, torch.Tensor]) -> None:
-        """Overwrite the body's weights; the language-model head stays as it is."""
-        prefix = f"{self._base.base_model_prefix}."
-        body = {key.removeprefix(prefix): value for key, value in state.items()}
-        self._base.base_model.load_state_dict(body)
-
-    def _lora_parameters(self) -> list[nn.Parameter]:
-        return [p for key, p in self.network.named_parameters() if "lora_" in key]
-
-    def _activate(self, name: Any, trained: list[bool]) -> None:
-        assert self._peft is not None
-        self._peft.set_adapter(name)
-        self._set_trained(trained)
-
-    def _set_trained(self, trained: list[bool]) -> None:
-        """Undo what peft decides about training whenever adapters are switched on or off."""
-        for parameter, flag in zip(self._lora_parameters(), trained, strict=True):
-            parameter.requires_grad_(flag)
+    key: str
+    base: Base
+    holder: weakref.ref[LanguageModel]
 
 
-def has_adapter(folder: Path) -> bool:
-    """Tell whether a model folder holds an adapter; one without is the bare base."""
-    return (folder / ADAPTER_FILE).exists()
+_kept: list[_Kept] = []
+"""At most one: another model makes room for itself first."""
 
 
 def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
-    """Load the base and its tokenizer.
+    """Load the base and its tokenizer, or take the base of an earlier call that is free again.
+
+    What was put on it is taken off. While somebody still has it, another copy is loaded.
 
     Raises:
         UserError: If they can't be had, with what to do about it.
     """
     set_threads(hardware, config.source)
+    key = _key(config, hardware)
+    if _kept and _kept[0].key == key:
+        if _kept[0].holder() is not None:
+            gc.collect()
+        if _kept[0].holder() is None:
+            base = _kept[0].base
+            base.strip()
+            return _keep(key, base, config)
+    _kept.clear()
+    return _keep(key, _load(config, hardware), config)
+
+
+def load_copy(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
+    """Load a base of one's own, whose weights may be trained."""
+    return LanguageModel(_load(config, hardware), config)
+
+
+def _keep(key: str, base: Base, config: ModelConfig) -> LanguageModel:
+    model = LanguageModel(base, config)
+    _kept[:] = [_Kept(key, base, weakref.ref(model))]
+    return model
+
+
+def _key(config: ModelConfig, hardware: HardwareConfig) -> str:
+    """Name what a base depends on; a folder may change while a process lives."""
+    files: list[tuple[str, int, int]] = []
+    if config.source is ModelSource.folder and Path(config.path).is_dir():
+        found = sorted(path for path in Path(config.path).rglob("*") if path.is_file())
+        files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found]
+    return repr((config, hardware, files))
+
+
+def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:
     if config.source is ModelSource.tiny:
         if config.quantization is not Quantization.none:
             raise UserError("model.quantization needs saved weights: model=tiny has none")
         tokenizer: PreTrainedTokenizerBase = tiny_tokenizer()
-        base: PreTrainedModel = tiny_model(config.context)
-        cast(nn.Module, base).to(DTYPES[config.dtype])
+        network: PreTrainedModel = tiny_model(config.context)
+        cast(nn.Module, network).to(DTYPES[config.dtype])
     else:
-        tokenizer, base = load_pretrained(config, torch_device(hardware))
+        tokenizer, network = load_pretrained(config, torch_device(hardware))
+    check_tokenizer(network, tokenizer)
+    check_length(network, config)
+    chat = ChatFormat(tokenizer, config.dialect, config.context, _chat_options(config, network))
     if config.quantization is Quantization.none:
-        base = base.to(torch_device(hardware))  # type: ignore[arg-type]
-    base.eval()
-    use_cpu_attention(base)
-    return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
+        network = network.to(torch_device(hardware))  # type: ignore[arg-type]
+    network.eval()
+    use_cpu_attention(network)
+    targets = find_targets(network, config.lora)
+    if config.source in {ModelSource.hub, ModelSource.folder}:
+        check_reading(network)
+        log.info("model: %s", describe(coverage(network, targets), config.lora))
+    return Base(network, chat, targets)
+
+
+def _chat_options(config: ModelConfig, network: PreTrainedModel) -> ChatOptions:
+    """Read what ends a reply off the model's generation config."""
+    ends = getattr(network.generation_config, "eos_token_id", None)
+    listed = ends if isinstance(ends, list) else [ends]
+    return ChatOptions(frozenset(i for i in listed if i is not None), config.template_options)

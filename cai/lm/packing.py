@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cai.lm.backbone import causal_lm, n_layers, run_backbone
+from cai.lm.backbone import Sight, causal_lm, n_layers, run_backbone
 from cai.lm.cache import PrefixCache
 
 
@@ -53,6 +53,11 @@ class Packed(NamedTuple):
     response: Tensor
     offset: Tensor
     last: Tensor
+
+    @property
+    def sight(self) -> Sight | None:
+        """What the queries of the rows see; None where plain causal attention will do."""
+        return None if self.mask is None else Sight(self.mask, self.positions)
 
     def to(self, device: torch.device) -> Packed:
         """Move every tensor."""
@@ -116,12 +121,17 @@ def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = 
         packed: The batch.
         cache: Holds what comes before every row; takes the keys and values of the rows.
     """
-    mask, positions = packed.mask, packed.positions
+    sight, positions = packed.sight, packed.positions
     if cache is not None and cache.length:
-        own = mask if mask is not None else _causal(1, packed.ids.shape[1]).to(packed.ids.device)
+        own = packed.mask
+        if own is None:
+            own = _causal(1, packed.ids.shape[1]).to(packed.ids.device)
         seen = own.new_ones(*own.shape[:3], cache.length)
-        mask, positions = torch.cat([seen, own], dim=-1), positions + cache.length
-    return run_backbone(model, packed.ids, positions, mask, cache)
+        before = torch.arange(cache.length, device=positions.device)
+        positions = positions + cache.length
+        keys = torch.cat([before.expand(len(positions), -1), positions], dim=-1)
+        sight = Sight(torch.cat([seen, own], dim=-1), keys)
+    return run_backbone(model, packed.ids, positions, sight, cache)
 
 
 def read_prefix(model: nn.Module, prefix: Sequence[int]) -> PrefixCache:

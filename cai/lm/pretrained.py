@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
@@ -15,6 +17,7 @@ from transformers import (
 
 from cai.config import Dtype, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
+from cai.lm.checks import check_architecture, check_weights
 from cai.lm.embedded import embedded_model
 
 DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
@@ -34,31 +37,56 @@ def load_pretrained(
         raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
     if config.source is ModelSource.hub and not config.revision:
         raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
-    revision = config.revision or "main"
+    return load_tokenizer(config, where), _load_network(config, where, device)
+
+
+def load_tokenizer(config: ModelConfig, where: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer from a folder or the hub.
+
+    Raises:
+        UserError: If it can't be had.
+    """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            where, revision=config.revision or "main", trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"model.path={where!r} has no tokenizer that can be read ({_first_line(error)}): "
             "save one beside the model with tokenizer.save_pretrained"
         ) from error
+    return tokenizer
+
+
+def _load_network(config: ModelConfig, where: str, device: torch.device) -> PreTrainedModel:
+    options: dict[str, Any] = {
+        "revision": config.revision or "main",
+        "trust_remote_code": False,
+    }
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        check_architecture(AutoConfig.from_pretrained(where, **options))
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
-            revision=revision,
-            trust_remote_code=False,
             use_safetensors=True,
             dtype=DTYPES[config.dtype],
             quantization_config=_quantization(config),
             device_map={"": device} if config.quantization is not Quantization.none else None,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # all faults are told in one place
+            **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UserError(
             f"model.path={where!r} could not be loaded: {_first_line(error)}"
         ) from error
+    model: PreTrainedModel
+    model, report = loaded
+    check_weights(model, report, f"model.path={where!r}")
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # the only one here that caps scores
     if config.quantization is Quantization.nf4:
         _keep_differentiable(model)
-    return tokenizer, model
+    return model
 
 
 def _keep_differentiable(model: PreTrainedModel) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.lm.backbone import n_layers
+from cai.lm.backbone import n_layers, read_logits
 from cai.lm.cache import PrefixCache
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
+from cai.lm.mapping import Progress, map_responses, map_tokens
+from cai.lm.packing import Packed, Tree, hidden_states, read_prefix
 
 CHUNK = 1024
 """Positions whose logits are held at a time: 1024 x 49152 in float32 are 200 MB."""
@@ -64,11 +65,10 @@ def response_scores(
         with_entropy: Also return the entropy of each distribution, in nats.
         entropy_gradient: Let gradients flow through it, for a bonus in the loss.
     """
-    head = model.get_output_embeddings()
     vectors = hidden[packed.row, packed.before]
     logprobs, entropies = [], []
     for start in range(0, len(vectors), CHUNK):
-        logits = head(vectors[start : start + CHUNK]).float() / shaping.temperature
+        logits = read_logits(model, vectors[start : start + CHUNK]) / shaping.temperature
         early = (packed.offset[start : start + CHUNK] < shaping.before).nonzero()
         logits[early, torch.tensor(sorted(shaping.barred), dtype=torch.long)] = BARRED
         normaliser = logits.logsumexp(-1)
@@ -86,7 +86,7 @@ def token_logprobs(
     model: PreTrainedModel,
     trees: Sequence[Tree],
     max_tokens: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[list[Tensor]]:
     """Return the log-probability of every response token, per tree and response.
 
@@ -96,17 +96,13 @@ def token_logprobs(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    done: list[list[Tensor]] = [[] for _ in trees]
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
-        scores = response_scores(model, hidden_states(model, packed), packed).logprobs.cpu()
-        lengths = [len(response) for i in group for response in trees[i].responses]
-        parts = iter(scores.split(lengths))
-        for i in group:
-            done[i] = [next(parts) for _ in trees[i].responses]
-        if progress is not None:
-            progress(len(group))
-    return done
+    return map_tokens(
+        model,
+        trees,
+        max_tokens,
+        lambda packed: response_scores(model, hidden_states(model, packed), packed).logprobs,
+        progress,
+    )
 
 
 @torch.inference_mode()
@@ -133,12 +129,10 @@ def option_logprobs(
     """
     trees = [Tree(suffix, options) for suffix in suffixes]
     shared = read_prefix(model, prefix) if prefix else None
-    out = torch.empty(len(suffixes), len(options))
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
+
+    def read(packed: Packed) -> Tensor:
         cache = PrefixCache(n_layers(model), shared) if shared is not None else None
-        hidden = hidden_states(model, packed, cache)
-        scores = response_scores(model, hidden, packed).logprobs
-        sums = scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
-        out[group] = sums.reshape(len(group), len(options)).cpu()
-    return out
+        scores = response_scores(model, hidden_states(model, packed, cache), packed).logprobs
+        return scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
+
+    return torch.stack(map_responses(model, trees, max_tokens, read))

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai.lm.backbone import n_layers, run_all_layers
-from cai.lm.packing import Tree, batches_of, pack
+from cai.lm.mapping import map_responses
+from cai.lm.packing import Packed, Tree
 
 
 @torch.inference_mode()
@@ -25,13 +26,10 @@ def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -
         Per tree [responses, layers * H], float32, on the processor.
     """
     first = n_layers(model) // 2 + 1
-    done: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
-        layers = run_all_layers(model, packed.ids, packed.positions, packed.mask)[first:]
+
+    def read(packed: Packed) -> Tensor:
+        layers = run_all_layers(model, packed.ids, packed.positions, packed.sight)[first:]
         row, place = packed.last.unbind(1)
-        ends = torch.cat([layer[row, place] for layer in layers], dim=-1).float().cpu()
-        sizes = [len(trees[i].responses) for i in group]
-        for i, part in zip(group, ends.split(sizes), strict=True):
-            done[i] = part
-    return done
+        return torch.cat([layer[row, place] for layer in layers], dim=-1).float()
+
+    return map_responses(model, trees, max_tokens, read)

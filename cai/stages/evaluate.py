@@ -45,6 +45,7 @@ from cai.labelling.answers import Answerer
 from cai.lm.load import load_model
 from cai.pipeline.stage import Job, Result, field_names
 from cai.results.systems import Match, Reply, StageRun, Summary
+from cai.sampling.fitting import Fitting
 from cai.tracking import Tracker
 from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
@@ -55,8 +56,9 @@ SHOWN = 96
 
 def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job: Job) -> None:
     """Sample, judge and measure; the report is drawn from what is written here."""
-    corpus = load_corpus(settings.data)
     model = load_model(settings.model, job.hardware)
+    fitting = Fitting(model.chat, settings.data.too_long, "evaluate")
+    corpus = fitting.corpus(load_corpus(settings.data), settings.evaluate.reply_tokens)
     context = Context(settings, job.hardware, model, load_systems(settings, model, inputs))
     pm = load_reward_model(job.hardware, model, inputs.pm, "model")
     twin = load_reward_model(job.hardware, model, inputs.pm, "twin")

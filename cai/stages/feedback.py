@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from cai.config import Start
+from cai.config import Method, Start
 from cai.constitution.principles import load_constitution
+from cai.constitution.prompts import chain_answer
 from cai.contracts.preferences import FeedbackInputs, FeedbackSettings, Labels
-from cai.data.records import Comparison, Prompt
+from cai.data.records import Comparison, Demonstration, Prompt
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
 from cai.jsonl import to_json
-from cai.labelling.answers import FeedbackModel, Shown, Verdict
+from cai.labelling.answers import Asked, FeedbackModel, FewShots, Shown, Verdict
+from cai.labelling.chains import reasoned_question
+from cai.labelling.choice import choice_question
 from cai.labelling.judge import Judge
 from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
@@ -20,6 +23,7 @@ from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.pipeline.stage import Job
 from cai.results.labels import LabelledPair, LabelReport, ReplyPair
+from cai.sampling.fitting import ANY_PROMPT, Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
@@ -30,8 +34,10 @@ HELPFUL = "helpful"
 
 def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
     """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
-    corpus = load_corpus(settings.data)
     model = load_model(settings.model, job.hardware)
+    fitting = Fitting(model.chat, settings.data.too_long, "feedback")
+    corpus = load_corpus(settings.data)
+    corpus = fitting.corpus(corpus, _room(fitting, settings, corpus.demonstrations))
     adapters = _load_adapters(model, inputs)
     pairs = _sample_pairs(settings, model, corpus, out)
     judge = make_judge(
@@ -72,6 +78,26 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     # Seconds differ from run to run, so they are recorded beside the result and not in it.
     job.tracker.metrics({**_numbers(report), "label_seconds": seconds}, 0)
     job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
+
+
+def _room(
+    fitting: Fitting, settings: FeedbackSettings, demonstrations: Sequence[Demonstration]
+) -> int:
+    """Count the tokens that a question about two replies puts around its prompt."""
+    feedback = settings.feedback
+    said = 2 * feedback.reply_tokens
+    if feedback.endpoint.used or feedback.method is not Method.choice:
+        return said
+    principles = load_constitution(settings.constitution).comparison
+    shots = FewShots(demonstrations[: feedback.few_shots], principles, settings.seed)
+    pair = Comparison(Prompt("", "", ANY_PROMPT), "", "", 0.5, "")
+    asked = [Asked(pair, principle, swapped=False) for principle in principles]
+    if not feedback.cot:
+        return said + fitting.room_of(choice_question(shots, question) for question in asked)
+    dialect = fitting.chat.dialect
+    rendered = [reasoned_question(shots, question, dialect) for question in asked]
+    answers = (chain_answer(question, "", dialect) for question in rendered)
+    return said + feedback.chain_tokens + fitting.room_of(answers)
 
 
 def _numbers(report: LabelReport) -> dict[str, float]:

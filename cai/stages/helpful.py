@@ -28,6 +28,7 @@ from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import Gate, GateReply
+from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
 from cai.training.sft import SFTModule
@@ -43,8 +44,9 @@ ALREADY_REFUSES = 0.5
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
     """Make the assistant, then measure on held-out prompts how ready it is to do harm."""
     seed_everything(settings.seed)
-    corpus = load_corpus(settings.data)
     model = load_model(settings.model, job.hardware)
+    fitting = Fitting(model.chat, settings.data.too_long, "helpful")
+    corpus = fitting.corpus(load_corpus(settings.data), GATE_TOKENS)
     adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
         model.add_adapter(adapter, seed_of(settings.seed, "helpful", "adapter"))

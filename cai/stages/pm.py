@@ -26,8 +26,10 @@ from cai.errors import UserError
 from cai.files import write_text
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
+from cai.lm.usage import scoring_code
 from cai.pipeline.stage import Job
 from cai.results.labels import PMMetrics, PMSettings
+from cai.sampling.fitting import Fitting
 from cai.seeds import seed_of
 from cai.tracking import Tracker
 from cai.training.pm_metrics import evaluate
@@ -55,8 +57,9 @@ class Lessons(NamedTuple):
 def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job: Job) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
     seed_everything(settings.seed)
-    corpus = load_corpus(settings.data)
     model = load_model(settings.model, job.hardware)
+    fitting = Fitting(model.chat, settings.data.too_long, "pm")
+    corpus = fitting.corpus(load_corpus(settings.data), room=0)
     pm = settings.pm
     training = _comparisons(settings, corpus, inputs)
     if pm.pretrain:
@@ -204,7 +207,8 @@ def _train(
     folder.history.write(module.history)
     folder.metrics.write(metrics)
     record(_flat(metrics), module.n_steps)
-    write_text(folder.card, preference_model_card(settings, metrics))
+    code = scoring_code(scorer.model, scorer.adapter is None, metrics.mean)
+    write_text(folder.card, preference_model_card(settings, metrics, code))
 
 
 def _flat(metrics: PMMetrics) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from cai.config import ReviseConfig, RevisionPrinciple
 from cai.constitution.guards import faults, near_duplicates
 from cai.constitution.principles import Constitution, load_constitution
-from cai.constitution.prompts import critique_request, revision_request
+from cai.constitution.prompts import Question, critique_request, revision_request
 from cai.contracts.assistants import HelpfulAssistant, ReviseInputs, ReviseSettings, Revisions
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
@@ -19,6 +19,7 @@ from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.pipeline.stage import Job
 from cai.results.revisions import Revision, RevisionRound, Yield
+from cai.sampling.fitting import ANY_PROMPT, Fitting
 from cai.sampling.replies import SampledReply, sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import draw, seed_of
@@ -31,9 +32,11 @@ SILENCE = "..."
 def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job) -> None:
     """Write a row per prompt with every text, principle, seed and verdict."""
     corpus = load_corpus(settings.data)
-    prompts = corpus.red_team.train[: settings.revise.prompts]
     model = load_model(settings.model, job.hardware)
     reviser = _Reviser(settings, model, inputs.helpful, corpus.demonstrations)
+    fitting = Fitting(model.chat, settings.data.too_long, "revise")
+    corpus = fitting.corpus(corpus, reviser.room(fitting))
+    prompts = corpus.red_team.train[: settings.revise.prompts]
     if out.rows.exists():
         rows = out.rows.read()
     else:
@@ -71,6 +74,16 @@ class _Reviser:
             self.model.add_adapter(self.adapter, 0, helpful.model)
         self.fingerprint = helpful.fingerprint
         self.shots = demonstrations
+
+    def room(self, fitting: Fitting) -> int:
+        """Count the tokens that the longest critique and revision put behind a prompt."""
+        settings, rules = self.settings, self.constitution.revision
+        critique = SILENCE if settings.critique else None
+        longest = sorted(rules, key=lambda rule: len(rule.critique + rule.revision))[::-1]
+        shots = self._few_shots(longest[: settings.few_shots])
+        asked = [revision_request(ANY_PROMPT, SILENCE, rule, critique) for rule in rules]
+        said = 2 * settings.reply_tokens + (settings.critique_tokens if settings.critique else 0)
+        return fitting.room_of(Question((*shots, *talk), "") for talk in asked) + said
 
     def revise(self, prompts: list[Prompt]) -> list[Revision]:
         """Sample first replies, then every round for all prompts together."""

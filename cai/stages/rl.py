@@ -13,6 +13,8 @@ from cai.lm.heads import ScalarHead, load_head, save_model
 from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.pipeline.stage import Job
 from cai.results.common import Numbers
+from cai.sampling.fitting import Fitting
+from cai.sampling.prompts import EncodedPrompts
 from cai.seeds import seed_of
 from cai.training.dpo import DPOModule
 from cai.training.iteration import Roles
@@ -40,7 +42,8 @@ def _train_by_ppo(
     settings: RLSettings, inputs: RLInputs, model: LanguageModel, out: PolicyResult, job: Job
 ) -> list[Numbers]:
     rl, record = settings.rl, job.tracker.metrics
-    corpus = load_corpus(settings.data)
+    fitting = Fitting(model.chat, settings.data.too_long, "rl")
+    corpus = fitting.corpus(load_corpus(settings.data), rl.reply_tokens)
     reward = load_reward_model(job.hardware, model, inputs.pm, "model")
     if reward is None:
         raise UserError("the pm stage has no preference model: delete its result and run again")
@@ -98,7 +101,7 @@ def _cast(
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
 
 
-def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:
-    red_team = [model.chat.prompt(prompt.conversation) for prompt in corpus.red_team.train]
-    helpful = [model.chat.prompt(e.prompt.conversation) for e in corpus.helpful.train]
-    return red_team, helpful
+def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[EncodedPrompts, EncodedPrompts]:
+    helpful = [example.prompt for example in corpus.helpful.train]
+    red_team = corpus.red_team.train
+    return EncodedPrompts(model.chat, red_team), EncodedPrompts(model.chat, helpful)

@@ -20,6 +20,7 @@ from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import HelpfulAnswer, Revision, SFTMetrics
+from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
@@ -42,21 +43,23 @@ Pairs = list[tuple[Conversation, str]]
 def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     """Train one epoch on the mixture and measure the loss on held-out helpful answers."""
     seed_everything(settings.seed)
-    corpus = load_corpus(settings.data)
     model = load_model(settings.model, job.hardware)
+    sampled = settings.sft.helpful_source is HelpfulSource.model
+    fitting = Fitting(model.chat, settings.data.too_long, "sft")
+    corpus = fitting.corpus(load_corpus(settings.data), ANSWER_TOKENS if sampled else 0)
     revisions = _revisions(settings.sft, inputs.revise.rows.read())
     n_helpful = round(len(revisions) * settings.sft.helpful_per_revision)
     order = random.Random(seed_of(settings.seed, "sft", "helpful"))
     prompts = order.sample(corpus.helpful.train, len(corpus.helpful.train))
-    if settings.sft.helpful_source is HelpfulSource.human:
-        repeated = itertools.islice(itertools.cycle(prompts), n_helpful)
-        helpful = [(example.prompt.conversation, example.response) for example in repeated]
-    else:
+    if sampled:
         asked = prompts[: -(-n_helpful // SAMPLES)]
         helpful = _sampled(settings, model, inputs.helpful, asked, out)[:n_helpful]
         if len(helpful) < n_helpful:
             whole = "sft: %d helpful answers of the model are whole, %d wanted"
             log.warning(whole, len(helpful), n_helpful)
+    else:
+        repeated = itertools.islice(itertools.cycle(prompts), n_helpful)
+        helpful = [(example.prompt.conversation, example.response) for example in repeated]
     examples = [_tree(model, *pair) for pair in (*revisions, *helpful)]
     log.info("sft: %d revisions and %d helpful answers", len(revisions), len(helpful))
 

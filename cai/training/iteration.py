@@ -7,6 +7,7 @@ import random
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -71,10 +72,16 @@ def draw_prompts(
     for kind, (pool, n) in enumerate(zip(pools, numbers, strict=True)):
         for position in range(step * n, (step + 1) * n):
             epoch, place = divmod(position, len(pool))
-            order = list(range(len(pool)))
-            random.Random(seed_of(seed, "prompts", kind, epoch)).shuffle(order)
-            chosen.append(pool[order[place]])
+            chosen.append(pool[_order(seed, kind, epoch, len(pool))[place]])
     return chosen
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, kind: int, epoch: int, n: int) -> Sequence[int]:
+    """Shuffle a pool for one epoch; asked for every prompt, and made once."""
+    order = list(range(n))
+    random.Random(seed_of(seed, "prompts", kind, epoch)).shuffle(order)
+    return order
 
 
 def read_rollouts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,8 @@ from cai.config import PMConfig
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+from cai.lm.mapping import Progress, map_responses
+from cai.lm.packing import Packed, Tree, hidden_states, pack
 from cai.training.data import schedule_batches
 from cai.training.trainer import Record, ResumableModule, make_optimizer
 
@@ -114,7 +115,7 @@ def score_responses(
     head: ScalarHead,
     trees: Sequence[Tree],
     max_tokens: int,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[list[float]]:
     """Score every response of every tree with the active adapter.
 
@@ -125,12 +126,11 @@ def score_responses(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    done: list[list[float]] = [[] for _ in trees]
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
-        scores = iter(end_scores(head, hidden_states(model.network, packed), packed).tolist())
-        for i in group:
-            done[i] = [next(scores) for _ in trees[i].responses]
-        if progress is not None:
-            progress(len(group))
-    return done
+    found = map_responses(
+        model.network,
+        trees,
+        max_tokens,
+        lambda packed: end_scores(head, hidden_states(model.network, packed), packed),
+        progress,
+    )
+    return [scores.tolist() for scores in found]

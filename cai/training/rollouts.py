@@ -9,9 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cai.lm.chat import ChatFormat
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Tree, batches_of, hidden_states, pack
+from cai.lm.mapping import map_tokens
+from cai.lm.packing import Packed, Tree, hidden_states
 from cai.lm.score import UNSHAPED, Shaping, response_scores
 from cai.training.preference import score_responses
 
@@ -38,7 +40,7 @@ class RewardModel:
         """
         columns = []
         for model, adapter, head in self.members:
-            whole = [ended(tree, model.chat.stop_id) for tree in trees]
+            whole = [ended(tree, model.chat) for tree in trees]
             with model.use(adapter):
                 scores = score_responses(model, head, whole, max_tokens)
             columns.append(torch.tensor([score for [score] in scores]))
@@ -47,10 +49,10 @@ class RewardModel:
         return scores_of.mean(0) - self.lower_bound * spread - self.mean
 
 
-def ended(tree: Tree, stop_id: int) -> Tree:
+def ended(tree: Tree, chat: ChatFormat) -> Tree:
     """Return the tree with its reply ending in the stop token, as in all that is learnt from."""
     [reply] = tree.responses
-    return tree if reply and reply[-1] == stop_id else Tree(tree.prompt, [[*reply, stop_id]])
+    return Tree(tree.prompt, [chat.closed(reply)])
 
 
 class Rollouts(NamedTuple):
@@ -127,20 +129,18 @@ def logprob_grid(
         shaping: Of the distribution.
         entropies: Takes the entropy of every token in nats, in any order; None spares the work.
     """
-    parts: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
+
+    def read(packed: Packed) -> Tensor:
         hidden = hidden_states(model.network, packed)
         wanted = entropies is not None
         scores = response_scores(
             model.network, hidden, packed, shaping=shaping, with_entropy=wanted
         )
         if entropies is not None and scores.entropies is not None:
-            entropies += scores.entropies.tolist()
-        lengths = [len(trees[i].responses[0]) for i in group]
-        for i, part in zip(group, scores.logprobs.cpu().split(lengths), strict=True):
-            parts[i] = part
-    return to_grid(parts)
+            entropies.extend(scores.entropies.tolist())
+        return scores.logprobs
+
+    return to_grid([part for [part] in map_tokens(model.network, trees, max_tokens, read)])
 
 
 @torch.no_grad()
@@ -148,14 +148,12 @@ def value_grid(
     model: LanguageModel, head: ScalarHead, trees: Sequence[Tree], max_tokens: int
 ) -> Grid:
     """Return the critic's values before each response token, with the active adapter."""
-    parts: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
-        packed = pack([trees[i] for i in group]).to(model.device)
-        values = head(hidden_states(model.network, packed)[packed.row, packed.before]).cpu()
-        lengths = [len(trees[i].responses[0]) for i in group]
-        for i, part in zip(group, values.split(lengths), strict=True):
-            parts[i] = part
-    return to_grid(parts)
+
+    def read(packed: Packed) -> Tensor:
+        values: Tensor = head(hidden_states(model.network, packed)[packed.row, packed.before])
+        return values
+
+    return to_grid([part for [part] in map_tokens(model.network, trees, max_tokens, read)])
 
 
 def to_grid(parts: Sequence[Tensor]) -> Grid:

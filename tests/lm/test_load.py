@@ -8,7 +8,7 @@ import pytest
 import torch
 from tiny import randomise, tiny_config
 
-from cai.config import ModelSource, Quantization
+from cai.config import AdapterConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm import embedded
 from cai.lm.generate import Sampling, generate
@@ -93,8 +93,10 @@ def test_an_adapter_of_another_rank_is_refused(folder, hardware, tmp_path):
     model = load(folder, hardware)
     model.add_adapter("one", 0)
     save_model(model, "one", tmp_path / "saved")
-    with pytest.raises(UserError, match="lora_rank"):
-        load(folder, hardware, lora_rank=2).add_adapter("one", 0, tmp_path / "saved")
+    with pytest.raises(UserError, match=r"lora\.rank"):
+        load(folder, hardware, lora=AdapterConfig(2, 8, ["all-linear"])).add_adapter(
+            "one", 0, tmp_path / "saved"
+        )
 
 
 def test_a_tokenizer_without_what_is_needed_is_said(folder, hardware):
