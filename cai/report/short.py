@@ -1,0 +1,332 @@
+"""In short: what each step of the method did in one run, with a verdict from its figures."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from cai.report.cells import Cell, interval, rounded
+from cai.report.collect import Result, System
+from cai.report.effects import Effect, Trend, mean_change, share, share_change
+from cai.report.names import SOURCES, count
+from cai.results.common import Metric
+from cai.results.labels import HeldOut, LabelReport, PMMetrics
+from cai.results.systems import Reply, RevisionSummary
+
+CHANCE = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of the summary.
+
+    Attributes:
+        step: Of the method.
+        what: Was measured.
+        trend: Of the figure.
+        good: Whether that is what one wants; None if it is neither.
+        verdict: In words.
+        effect: The figure.
+        decimals: Of the figure.
+        unit: What n counts, in the singular.
+        signed: Whether the figure is a change.
+        section: Where the page says more.
+    """
+
+    step: str
+    what: str
+    trend: Trend
+    good: bool | None
+    verdict: str
+    effect: Effect
+    decimals: int
+    unit: str
+    signed: bool
+    section: str
+
+    @property
+    def figure(self) -> Cell:
+        """The figure with its interval; a change has a sign."""
+        effect, decimals = self.effect, self.decimals
+        text = rounded(effect.value, decimals)
+        sign = "+" if self.signed and effect.value > 0 and float(text) else ""
+        return Cell(sign + text, interval(effect.low, effect.high, decimals))
+
+    @property
+    def n(self) -> str:
+        """What the figure rests on."""
+        return count(self.effect.n, self.unit)
+
+
+def in_short(result: Result) -> list[Finding]:
+    """Say what each step of a single run did."""
+    steps = result.steps
+    found: list[Finding] = []
+    if steps.revisions is not None:
+        found += revisions(steps.revisions)
+    start, policy = start_of(result), policy_of(result)
+    helpful = next((s for s in result.systems if s.name == "helpful"), None)
+    if helpful is not None and start is not None and start.name == "sl_cai":
+        found += ratings(helpful, start, result.judged)
+    if steps.labels is not None:
+        found += labels(steps.labels)
+    if steps.pm is not None:
+        found += preference_model(steps.pm)
+    if start is not None and policy is not None:
+        found += ratings(start, policy, result.judged)
+        found += optimisation(result.replies, start, policy)
+        found += declining(result.replies, start, policy)
+    return found
+
+
+def policy_of(result: Result) -> System | None:
+    """Return the system that the recipe makes."""
+    return next((s for s in result.systems if s.name == result.runs[0].recipe), None)
+
+
+def start_of(result: Result) -> System | None:
+    """Return the system that the recipe's policy starts from."""
+    from_helpful = result.runs[0].settings.get("recipe.start") == "helpful"
+    name = "helpful" if from_helpful else "sl_cai"
+    return next((system for system in result.systems if system.name == name), None)
+
+
+def revisions(summary: RevisionSummary) -> Iterator[Finding]:
+    """Compare the scores of the first reply and of the last revision.
+
+    Only the intervals of both means are known, not the pairs, so they are taken as independent:
+    half-widths add by squares, which is wider than a paired interval where long and short prompts
+    differ.
+    """
+    points = summary.pm_by_round
+    if len(points) < 2:
+        return
+    first, last = points[0], points[-1]
+    value = last.harmless - first.harmless
+    halves = [
+        (point.high - point.low) / 2
+        for point in (first, last)
+        if point.low is not None and point.high is not None
+    ]
+    half = math.hypot(*halves) if len(halves) == 2 else None
+    n = max((row.of for row in summary.yields), default=0)
+    effect = Effect(
+        value, None if half is None else value - half, None if half is None else value + half, n
+    )
+    yield change(
+        "Revisions",
+        f"Score after {count(last.round, 'revision')}",
+        effect,
+        Wording("The preference model's score", "prompt", "revisions"),
+    )
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How a change is told.
+
+    Attributes:
+        subject: Of the sentence.
+        unit: What n counts, in the singular.
+        section: Where the page says more.
+        decimals: Of the figure.
+        better: Whether more is better; None if it is neither.
+    """
+
+    subject: str
+    unit: str
+    section: str
+    decimals: int = 2
+    better: bool | None = True
+
+
+def change(step: str, what: str, effect: Effect, wording: Wording) -> Finding:
+    """Tell a change: rises, falls, or no difference that so many can show."""
+    trend = effect.trend()
+    told = {
+        Trend.rises: f"{wording.subject} rises.",
+        Trend.falls: f"{wording.subject} falls.",
+        Trend.unclear: f"{wording.subject}: {nothing(effect.n, wording.unit)}.",
+    }
+    good = None
+    if trend is not Trend.unclear and wording.better is not None:
+        good = (trend is Trend.rises) == wording.better
+    return Finding(
+        step, what, trend, good, told[trend], effect, wording.decimals, wording.unit, True,
+        wording.section,
+    )  # fmt: skip
+
+
+def nothing(n: int, unit: str) -> str:
+    """Say that a figure shows nothing."""
+    return f"no difference that {count(n, unit)} can show"
+
+
+def labels(report: LabelReport) -> Iterator[Finding]:
+    """Compare the labeller's accuracy on known comparisons with chance."""
+    parts = (("of the kind that is labelled", report), ("of other kinds", report.other))
+    for kind, known in parts:
+        if known.accuracy is None or not known.known:
+            continue
+        effect = share(known.accuracy, known.known)
+        yield level(
+            "AI labels",
+            f"Agreement with people on comparisons {kind}",
+            effect,
+            Floor("Labels agree with people", "chance", CHANCE, "comparison", "labels"),
+        )
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a share is held against, and how that is told."""
+
+    subject: str
+    name: str
+    value: float
+    unit: str
+    section: str
+
+
+def level(step: str, what: str, effect: Effect, floor: Floor) -> Finding:
+    """Tell whether a share is above a floor."""
+    trend = effect.trend(floor.value)
+    told = {
+        Trend.rises: f"{floor.subject} more often than {floor.name} ({floor.value:.2f}).",
+        Trend.falls: f"{floor.subject} less often than {floor.name} ({floor.value:.2f}).",
+        Trend.unclear: f"{floor.subject} about as often as {floor.name} ({floor.value:.2f}): "
+        f"{nothing(effect.n, floor.unit)}.",
+    }
+    good = None if trend is Trend.unclear else trend is Trend.rises
+    return Finding(
+        step, what, trend, good, told[trend], effect, 2, floor.unit, False, floor.section
+    )
+
+
+def preference_model(metrics: PMMetrics) -> Iterator[Finding]:
+    """Compare its accuracy on held-out comparisons with the better of chance and reply length."""
+    for source in metrics.sources:
+        if source.n:
+            name, value = floor_of(source)
+            yield level(
+                "Preference model",
+                f"{SOURCES.get(source.name, source.name)}: held-out accuracy",
+                share(source.accuracy, source.n),
+                Floor("It ranks pairs rightly", name, value, "pair", "pm"),
+            )
+
+
+def floor_of(source: HeldOut) -> tuple[str, float]:
+    """Name what needs no model: a coin, or the longer reply."""
+    if source.longer_wins > CHANCE:
+        return "the longer reply is better", source.longer_wins
+    return "chance", CHANCE
+
+
+def ratings(start: System, end: System, judged: dict[str, int]) -> Iterator[Finding]:
+    """Tell the Elo of one system over another that stands at 0, or the other way round."""
+    for axis, noun in (("harmlessness", "Harmlessness"), ("helpfulness", "Helpfulness")):
+        metric = f"{axis}_elo"
+        one, other = start.metrics.get(metric), end.metrics.get(metric)
+        if one is None or other is None:
+            continue
+        effect = elo_change(one, other, judged.get(metric, 0))
+        if effect is not None:
+            yield change(
+                end.title,
+                f"{noun}, Elo over {start.title}",
+                effect,
+                Wording(noun, "prompt", "systems", 0),
+            )
+
+
+def elo_change(start: Metric, end: Metric, n: int) -> Effect | None:
+    """Return the difference of two ratings of which one is the zero of the scale.
+
+    None if neither is: the interval of such a difference is not known.
+    """
+    if _is_zero(start) and end.value is not None:
+        return Effect(end.value, end.low, end.high, n)
+    if _is_zero(end) and start.value is not None:
+        low = None if start.high is None else 0.0 - start.high
+        high = None if start.low is None else 0.0 - start.low
+        return Effect(0.0 - start.value, low, high, n)
+    return None
+
+
+def _is_zero(rating: Metric) -> bool:
+    """Tell whether a rating is the zero of its scale, which has no interval of its own."""
+    return rating.value == 0 and not rating.low and not rating.high
+
+
+Read = Callable[[Reply], float | None]
+
+
+def by_prompt(
+    replies: Sequence[Reply], system: System, sets: Sequence[str], read: Read
+) -> dict[str, float]:
+    """Average something over each prompt's replies."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for reply in replies:
+        value = read(reply) if reply.system == system.id and reply.set in sets else None
+        if value is not None:
+            found[f"{reply.set}/{reply.prompt_id}"].append(value)
+    return {prompt: statistics.fmean(values) for prompt, values in found.items()}
+
+
+def optimisation(replies: Sequence[Reply], start: System, end: System) -> Iterator[Finding]:
+    """Tell how the score that was trained against moved, and that of the twin, which was not."""
+    effects = []
+    for read in (_pm_score, _twin_score):
+        pairs = [by_prompt(replies, s, ("red_team", "helpful"), read) for s in (start, end)]
+        effects.append(mean_change(*pairs))
+    trained, twin = effects
+    if trained is None or twin is None:
+        return
+    exploited = (trained.trend(), twin.trend()) == (Trend.rises, Trend.falls)
+    subject = "The twin's score"
+    if exploited:
+        subject = "Over-optimised: while the other rises, the twin's score"
+    told = (
+        ("Score of the PM that trained it", "The training PM's score", trained),
+        ("Score of the twin PM, which it never saw", subject, twin),
+    )
+    for what, words, effect in told:
+        yield change(end.title, what, effect, Wording(words, "prompt", "rl"))
+
+
+def declining(replies: Sequence[Reply], start: System, end: System) -> Iterator[Finding]:
+    """Tell how often replies turn away without a reason, and where there was nothing to decline."""
+    told = (
+        ("Evasiveness", "Evasive replies to red-team prompts", "red_team", _evasive),
+        ("Over-refusal", "Prompts declined that only sound harmful", "borderline", _refuses),
+    )
+    for subject, what, kind, read in told:
+        pairs = [by_prompt(replies, system, (kind,), read) for system in (start, end)]
+        effect = share_change(*pairs)
+        if effect is not None:
+            yield change(
+                "Evasiveness",
+                f"{what}, over {start.title}",
+                effect,
+                Wording(subject, "prompt", "systems", better=False),
+            )
+
+
+def _pm_score(reply: Reply) -> float | None:
+    return reply.pm_score
+
+
+def _twin_score(reply: Reply) -> float | None:
+    return reply.twin_score
+
+
+def _evasive(reply: Reply) -> float:
+    return float(reply.evasive)
+
+
+def _refuses(reply: Reply) -> float:
+    return float(reply.refusal)
