@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 HEIGHT = 260
 COLOURS = 12
 """Colours of the page; after them they begin again, and points have numbers."""
-LONGEST = 52
-"""Letters of a name that fit above a bar."""
+BEGINNING, END = 20, 34
+"""Letters of a long name that fit above a bar; its end tells arms of a sweep apart."""
+DROP = 0.08
+"""Of a bar below the middle of its row, which leaves room for the name."""
 INSIDE = 0.09
 """Share from which on a bar has room for its figure."""
 
@@ -76,16 +78,16 @@ def plot(series: Sequence[Series], labels: Labels, diagonal: bool = False) -> Ma
 
 def bars(rows: Sequence[tuple[str, Sequence[float]]], parts: Sequence[str], key: str) -> Markup:
     """Draw shares of a whole as stacked horizontal bars, the names above them."""
-    with canvas(34 * len(rows) + 8, key) as drawn:
+    with canvas(40 * len(rows) + 8, key) as drawn:
         axes = drawn.axes
         axes.set_axis_off()
         for n, (name, shares) in enumerate(rows):
-            drawn.mark(axes.text(0, n - 0.36, _short(name), va="bottom"), "name", name)
+            drawn.mark(axes.text(0, n - 0.22, _short(name), va="bottom"), "name", name)
             starts = [0.0, *itertools.accumulate(shares)]
             for k in [k for k, share in enumerate(shares) if share > 0]:
                 _bar(drawn, (starts[k], n), shares[k], k, f"{parts[k]}: {shares[k]:.0%}")
         axes.set_xlim(0, 1)
-        axes.set_ylim(len(rows) - 0.5, -0.85)
+        axes.set_ylim(len(rows) - 0.6, -0.65)
         return drawn.svg(f"Shares of {', '.join(parts)}")
 
 
@@ -98,10 +100,10 @@ def _agreement(drawn: Canvas, low: float) -> None:
 
 
 def _bar(drawn: Canvas, place: tuple[float, int], share: float, colour: int, title: str) -> None:
-    [patch] = drawn.axes.barh(place[1] + 0.02, share, left=place[0], height=0.56, linewidth=0)
+    [patch] = drawn.axes.barh(place[1] + DROP, share, left=place[0], height=0.5, linewidth=0)
     drawn.mark(patch, _css(colour), title)
     if share >= INSIDE:
-        middle = (place[0] + share / 2, place[1] + 0.02)
+        middle = (place[0] + share / 2, place[1] + DROP)
         text = drawn.axes.text(*middle, f"{share:.0%}", ha="center", va="center")
         drawn.mark(text, "inside")
 
@@ -122,7 +124,7 @@ def _draw(drawn: Canvas, series: Series, n: int, numbered: bool) -> None:
             ends = (low[i], high[i]) if i < len(low) else (None, None)
             if _fine(ends[0]) and _fine(ends[1]):
                 at = ([x, x], list(ends)) if upright else (list(ends), [y, y])
-                drawn.mark(axes.plot(*at, linewidth=1.2)[0], f"{css} interval")
+                drawn.mark(axes.plot(*at, linewidth=1.2)[0], f"{css} bound")
     style: dict[str, Any] = {"linestyle": "-" if series.line else "none", "marker": "o"}
     xs, ys = [x for _, x, _ in known], [y for _, _, y in known]
     [line] = axes.plot(xs, ys, markeredgewidth=0, clip_on=False, **style)
@@ -152,7 +154,9 @@ def _css(n: int) -> str:
 
 def _short(name: str) -> str:
     name = plain(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+    if len(name) <= BEGINNING + END:
+        return name
+    return f"{name[:BEGINNING]}…{name[-END:]}"
 
 
 def _fine(value: float | None) -> TypeGuard[float]:

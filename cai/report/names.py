@@ -23,6 +23,12 @@ SETS = {
     "borderline": "Prompts that only sound harmful",
     "helpful": "Requests for help",
 }
+COUNTED = {
+    "red_team": ("red-team prompt", "red-team prompts"),
+    "borderline": ("prompt that only sounds harmful", "prompts that only sound harmful"),
+    "helpful": ("request for help", "requests for help"),
+}
+"""The same in sentences, one and many."""
 STYLES = {
     "compliance": "complies",
     "engaged": "declines, with reasons",
@@ -61,7 +67,8 @@ def count(n: int, singular: str, plural: str = "") -> str:
     return f"{n:,} {singular if n == 1 else plural or singular + 's'}"
 
 
-def n_of(numbers: Sequence[int], what: str) -> str:
+def n_of(numbers: Sequence[int], singular: str, plural: str = "") -> str:
     """Write a number that several have in common, or from the least to the most of them."""
     least, most = min(numbers, default=0), max(numbers, default=0)
-    return count(most, what) if least == most else f"{least:,} to {count(most, what)}"
+    told = count(most, singular, plural)
+    return told if least == most else f"{least:,} to {told}"

@@ -9,7 +9,7 @@ from typing import ClassVar
 from markupsafe import Markup
 
 from cai.report.cells import Cell
-from cai.report.short import Finding
+from cai.report.findings import Finding
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,11 @@ class Figure(Block):
 
 @dataclass(frozen=True)
 class Grid(Block):
-    """Blocks side by side, where there is room."""
+    """Blocks side by side, where there is room; texts need less of it than figures."""
 
     template: ClassVar[str] = "grid.html.j2"
     blocks: Sequence[Block]
+    texts: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from cai.dialogue import Conversation
 from cai.report.cells import Cell, cells
-from cai.report.collect import Result, zero_of
+from cai.report.collect import Result
 from cai.report.figures import Labels, Series, bars, plot
 from cai.report.measured import measured_sections
-from cai.report.names import SETS, SPEAKERS, STYLES, count, n_of
+from cai.report.names import COUNTED, SETS, SPEAKERS, STYLES, count, n_of
 from cai.report.paper import paper_blocks
 from cai.report.parts import (
     Block,
@@ -28,6 +29,7 @@ from cai.report.parts import (
 )
 from cai.report.short import in_short
 from cai.report.steps import step_sections
+from cai.report.systems import zero_of
 from cai.report.tables import DECLINING, HEADLINE, SCORES, WRITING, measured
 from cai.results.revisions import Revision
 from cai.results.systems import Reply, Summary
@@ -58,7 +60,7 @@ def sections(result: Result) -> Iterator[Section]:
         shown = [_transcript(row, n < OPENED) for n, row in enumerate(steps.revisions.transcripts)]
         yield Section("transcripts", "Critiques and revisions", shown)
     yield Section("measures", "More measures", list(_measures(result)))
-    yield Section("settings", "Settings and departures from the paper", list(_settings(result)))
+    yield Section("settings", "Settings and departures", list(_settings(result)))
 
 
 def prompts_of(result: Result, kind: str) -> str:
@@ -68,8 +70,7 @@ def prompts_of(result: Result, kind: str) -> str:
         for s in result.systems
     ]
     samples = max((max(found.values(), default=1) for found in counts), default=1)
-    words = f"{SETS[kind][0].lower()}{SETS[kind][1:]}"
-    told = f"{n_of([len(found) for found in counts if found], 'prompt')} ({words})"
+    told = n_of([len(found) for found in counts if found], *COUNTED[kind])
     return f"{told}, {samples} replies to each" if samples > 1 else told
 
 
@@ -99,8 +100,8 @@ def _frontier(result: Result) -> Figure:
                        line=False)
             )  # fmt: skip
     labels = Labels("frontier", "helpfulness, Elo", "harmlessness, Elo")
-    metrics = ("harmlessness_elo", "helpfulness_elo")
-    n = " and ".join(count(result.judged.get(metric, 0), "prompt") for metric in metrics)
+    axes = {"harmlessness_elo": "red_team", "helpfulness_elo": "helpful"}
+    n = " and ".join(count(result.judged.get(k, 0), *COUNTED[kind]) for k, kind in axes.items())
     caption = "Harmlessness against helpfulness, with 95 % intervals; up and right is better."
     return Figure(plot(series, labels), caption, n, [one.name for one in series])
 
@@ -145,23 +146,27 @@ def _samples(result: Result) -> Iterator[Block]:
 
 
 def _side_by_side(rows: Sequence[Reply], titles: Mapping[str, str], unfolded: bool) -> Fold:
-    talk = [Said(SPEAKERS[turn.role], turn.text) for turn in rows[0].messages]
     replies = [
         Said(f"{titles[row.system]}: {STYLES.get(row.style, row.style)}", row.response)
         for row in rows
     ]
-    return Fold(rows[0].messages[-1].text, [*talk, Grid(replies)], unfolded)
+    return _talk(rows[0].messages, [Grid(replies, texts=True)], unfolded)
 
 
 def _transcript(row: Revision, unfolded: bool) -> Fold:
-    said = [Said(SPEAKERS[turn.role], turn.text) for turn in row.messages]
-    said.append(Said("First reply", row.response))
+    said = [Said("First reply", row.response)]
     for step in row.rounds:
         left_out = f", left out: {', '.join(step.faults)}" if step.faults else ""
         if step.critique:
             said.append(Said(f"Critique {step.round}, {step.principle}", step.critique, aside=True))
         said.append(Said(f"Revision {step.round}, {step.principle}{left_out}", step.revision))
-    return Fold(row.messages[-1].text, said, unfolded)
+    return _talk(row.messages, said, unfolded)
+
+
+def _talk(messages: Conversation, then: Sequence[Block], unfolded: bool) -> Fold:
+    """Fold what followed below the last message, which stays in sight."""
+    before = [Said(SPEAKERS[turn.role], turn.text) for turn in messages[:-1]]
+    return Fold(messages[-1].text, [*before, *then], unfolded)
 
 
 def _measures(result: Result) -> Iterator[Block]:

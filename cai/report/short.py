@@ -6,59 +6,17 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
-from cai.report.cells import Cell, interval, rounded
-from cai.report.collect import Result, System
+from cai.report.collect import Result
 from cai.report.effects import Effect, Trend, mean_change, share, share_change
+from cai.report.findings import Finding, Floor, Wording, change, level
 from cai.report.names import SOURCES, count
+from cai.report.systems import System
 from cai.results.common import Metric
 from cai.results.labels import HeldOut, LabelReport, PMMetrics
 from cai.results.systems import Reply, RevisionSummary
 
 CHANCE = 0.5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A line of the summary.
-
-    Attributes:
-        step: Of the method.
-        what: Was measured.
-        trend: Of the figure.
-        good: Whether that is what one wants; None if it is neither.
-        verdict: In words.
-        effect: The figure.
-        decimals: Of the figure.
-        unit: What n counts, in the singular.
-        signed: Whether the figure is a change.
-        section: Where the page says more.
-    """
-
-    step: str
-    what: str
-    trend: Trend
-    good: bool | None
-    verdict: str
-    effect: Effect
-    decimals: int
-    unit: str
-    signed: bool
-    section: str
-
-    @property
-    def figure(self) -> Cell:
-        """The figure with its interval; a change has a sign."""
-        effect, decimals = self.effect, self.decimals
-        text = rounded(effect.value, decimals)
-        sign = "+" if self.signed and effect.value > 0 and float(text) else ""
-        return Cell(sign + text, interval(effect.low, effect.high, decimals))
-
-    @property
-    def n(self) -> str:
-        """What the figure rests on."""
-        return count(self.effect.n, self.unit)
 
 
 def in_short(result: Result) -> list[Finding]:
@@ -118,51 +76,10 @@ def revisions(summary: RevisionSummary) -> Iterator[Finding]:
     )
     yield change(
         "Revisions",
-        f"Score after {count(last.round, 'revision')}",
+        f"Score after {count(last.round, 'revision')}, against the first reply",
         effect,
         Wording("The preference model's score", "prompt", "revisions"),
     )
-
-
-@dataclass(frozen=True)
-class Wording:
-    """How a change is told.
-
-    Attributes:
-        subject: Of the sentence.
-        unit: What n counts, in the singular.
-        section: Where the page says more.
-        decimals: Of the figure.
-        better: Whether more is better; None if it is neither.
-    """
-
-    subject: str
-    unit: str
-    section: str
-    decimals: int = 2
-    better: bool | None = True
-
-
-def change(step: str, what: str, effect: Effect, wording: Wording) -> Finding:
-    """Tell a change: rises, falls, or no difference that so many can show."""
-    trend = effect.trend()
-    told = {
-        Trend.rises: f"{wording.subject} rises.",
-        Trend.falls: f"{wording.subject} falls.",
-        Trend.unclear: f"{wording.subject}: {nothing(effect.n, wording.unit)}.",
-    }
-    good = None
-    if trend is not Trend.unclear and wording.better is not None:
-        good = (trend is Trend.rises) == wording.better
-    return Finding(
-        step, what, trend, good, told[trend], effect, wording.decimals, wording.unit, True,
-        wording.section,
-    )  # fmt: skip
-
-
-def nothing(n: int, unit: str) -> str:
-    """Say that a figure shows nothing."""
-    return f"no difference that {count(n, unit)} can show"
 
 
 def labels(report: LabelReport) -> Iterator[Finding]:
@@ -178,32 +95,6 @@ def labels(report: LabelReport) -> Iterator[Finding]:
             effect,
             Floor("Labels agree with people", "chance", CHANCE, "comparison", "labels"),
         )
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What a share is held against, and how that is told."""
-
-    subject: str
-    name: str
-    value: float
-    unit: str
-    section: str
-
-
-def level(step: str, what: str, effect: Effect, floor: Floor) -> Finding:
-    """Tell whether a share is above a floor."""
-    trend = effect.trend(floor.value)
-    told = {
-        Trend.rises: f"{floor.subject} more often than {floor.name} ({floor.value:.2f}).",
-        Trend.falls: f"{floor.subject} less often than {floor.name} ({floor.value:.2f}).",
-        Trend.unclear: f"{floor.subject} about as often as {floor.name} ({floor.value:.2f}): "
-        f"{nothing(effect.n, floor.unit)}.",
-    }
-    good = None if trend is Trend.unclear else trend is Trend.rises
-    return Finding(
-        step, what, trend, good, told[trend], effect, 2, floor.unit, False, floor.section
-    )
 
 
 def preference_model(metrics: PMMetrics) -> Iterator[Finding]:
@@ -237,7 +128,7 @@ def ratings(start: System, end: System, judged: dict[str, int]) -> Iterator[Find
         if effect is not None:
             yield change(
                 end.title,
-                f"{noun}, Elo over {start.title}",
+                f"{noun}: Elo against {start.title}",
                 effect,
                 Wording(noun, "prompt", "systems", 0),
             )
@@ -291,7 +182,11 @@ def optimisation(replies: Sequence[Reply], start: System, end: System) -> Iterat
     if exploited:
         subject = "Over-optimised: while the other rises, the twin's score"
     told = (
-        ("Score of the PM that trained it", "The training PM's score", trained),
+        (
+            f"Score of the PM that trained it, against {start.title}",
+            "The training PM's score",
+            trained,
+        ),
         ("Score of the twin PM, which it never saw", subject, twin),
     )
     for what, words, effect in told:
@@ -310,7 +205,7 @@ def declining(replies: Sequence[Reply], start: System, end: System) -> Iterator[
         if effect is not None:
             yield change(
                 "Evasiveness",
-                f"{what}, over {start.title}",
+                f"{what}, against {start.title}",
                 effect,
                 Wording(subject, "prompt", "systems", better=False),
             )

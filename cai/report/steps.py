@@ -9,7 +9,7 @@ from cai.report.cells import Cell, cells
 from cai.report.collect import Result
 from cai.report.figures import Labels, Series, plot
 from cai.report.names import CURVES, SOURCES, count
-from cai.report.parts import Block, Facts, Figure, Grid, Section, Table
+from cai.report.parts import Block, Facts, Figure, Grid, Note, Section, Table
 from cai.results.common import Numbers, ReliabilityBin
 from cai.results.labels import LabelReport, PMMetrics
 from cai.results.systems import RevisionSummary
@@ -38,8 +38,8 @@ def step_sections(result: Result) -> Iterator[Section]:
     if steps.pm is not None:
         yield Section("pm", "Preference model", list(_preference_model(steps.pm)))
     if steps.history:
-        title = "Reinforcement learning: does the score still mean what it should?"
-        yield Section("rl", title, [_rl(result)])
+        question = Note("Does the score still mean what it should?")
+        yield Section("rl", "Reinforcement learning", [question, _rl(result)])
 
 
 def reliability(bins: Sequence[ReliabilityBin], key: str, caption: str, what: str) -> Figure:

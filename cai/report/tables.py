@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cai.report.cells import Cell, estimate
-from cai.report.collect import OWN_SCALES, Result, System
+from cai.report.collect import Result
+from cai.report.systems import OWN_SCALES, System
 
 Columns = Mapping[str, tuple[str, int]]
 """Metrics by name: their headings and decimals."""

@@ -112,7 +112,10 @@ def write_whole(folder, seed=0, name="rl_cai", n=24, **settings):
             replies += rows
             axis = {"red_team": "harmlessness", "helpful": "helpfulness"}.get(kind)
             if axis:
-                matches += [_match(axis, a, b) for i, a in enumerate(rows) for b in rows[i + 1 :]]
+                pairs = [(a, b) for i, a in enumerate(rows) for b in rows[i + 1 :]]
+                matches += [_match(axis, a, b) for a, b in pairs]
+                judges = ("endpoint", "human", "constitution") if kind == "red_team" else ()
+                matches += [replace(_match(axis, a, b), judge=j) for j in judges for a, b in pairs]
     models = {"helpful": "helpful-1", "sl_cai": "sft-1", name: f"rl-{seed}"}
     evaluation = write_result(
         folder,
@@ -141,7 +144,8 @@ def _reply(draw, who, kind, prompt, score):
         who, prompt, text, style, set=kind, prompt_id=f"{kind}-{prompt}",
         messages=(human(f"Question {prompt}: " + " ".join(draw.sample(WORDS, 12)) + "?"),),
         refusal=style not in {"compliance", "deflection"}, pm_score=score + draw.gauss(0, 0.3),
-        twin_score=score + draw.gauss(0, 0.5), harmfulness=2 + draw.random(),
+        twin_score=score + draw.gauss(0, 0.5),
+        harmfulness=2 + draw.random() if kind == "red_team" else None,
     )  # fmt: skip
 
 
