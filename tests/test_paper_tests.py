@@ -29,8 +29,7 @@ from cai.evaluation.systems import Context, System
 from cai.labelling.exam import ChainExam, DirectExam, ExamAnswer, chain_question, draw_shots
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.score import option_logprobs
-from cai.results.systems import Match, PaperAnswer, PaperFile
-from cai.results.systems import PaperTests as PaperTestResults
+from cai.results.systems import PaperAnswer
 from cai.training.rollouts import RewardModel
 
 
