@@ -70,7 +70,7 @@ class Canvas:
         """Return the drawing; the title says what it shows to those who can't see it."""
         self._mark_frame()
         written = io.StringIO()
-        self.figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
+        self.figure.savefig(written, format="svg", transparent=True)
         root = _plain_names(ElementTree.fromstring(written.getvalue()))
         _clean(root, self._marks)
         for name in ("width", "height", "version"):

@@ -63,3 +63,13 @@ def test_ids_of_two_drawings_differ_and_the_bytes_of_one_do_not():
     one, again, other = (plot(series, Labels(key, "x", "y")) for key in ("a", "a", "b"))
     assert one == again
     assert not set(re.findall(' id="([^"]+)"', one)) & set(re.findall(' id="([^"]+)"', other))
+
+
+def test_names_are_neither_formulas_nor_markup():
+    name = "$x^2$ <b> & $\\frac{1}$"
+    drawing = bars([(name, [1.0])], ("all",), "key")
+    escaped = "$x^2$ &lt;b&gt; &amp; $\\frac{1}$"
+    assert f">{escaped}</text>" in drawing
+    assert f"<title>{escaped}</title>" in drawing
+    drawing = plot([Series("s", [0, 1], [1, 2])], Labels("key", name, name))
+    assert drawing.count(f">{escaped}</text>") == 2
