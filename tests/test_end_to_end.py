@@ -61,8 +61,9 @@ def test_the_tour_makes_every_stage_and_a_report(tour):
     page = only(outputs, "runs/*/report.html").read_text()
     assert not re.search(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", page)
     assert "<script src" not in page
-    for system in ("helpful", "sl_cai", "rl_cai"):
-        assert system in page
+    names = {"helpful": "Helpful-only assistant", "sl_cai": "SL-CAI", "rl_cai": "RL-CAI"}
+    for system, title in names.items():
+        assert title in page
         assert system in text
 
 

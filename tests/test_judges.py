@@ -29,8 +29,6 @@ from cai.labelling.answers import Answer
 from cai.pipeline.execute import execute
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
-from cai.report import collect, comparison_table, write_report
-from cai.report.collect import PARTLY
 from cai.results.systems import Match, Reply
 
 TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",
@@ -243,47 +241,3 @@ def test_an_evaluation_with_every_judge_has_all_numbers(evaluated, tmp_path):
     assert judges == {"twin", "constitution", "endpoint", "human"}
     assert (evaluated.path / "harmfulness" / "adapter_model.safetensors").exists()
     assert not list(evaluated.path.glob("sampled*"))
-
-
-def test_the_report_shows_judges_harm_and_persona(evaluated, tmp_path):
-    result = collect([evaluated.path])
-    page = write_report(result, tmp_path / "report.html").read_text()
-    for key in ("judges", "harmfulness", "persona"):
-        assert f'<section id="{key}">' in page
-    for heading in ("harmless Elo, people", "harmless Elo, endpoint", "harm, 0 to 4",
-                    "persona consistency"):  # fmt: skip
-        assert page.count(f">{heading}</th>") == 2  # among the systems and in its own section
-    assert "helpful Elo, people" not in page  # nobody compared helpfulness
-    assert "root mean square error" in page
-    head, *_ = comparison_table(result).splitlines()
-    assert head.endswith("harmless Elo, endpoint  harmless Elo, people")
-
-
-def test_joined_runs_keep_a_scale_that_people_did_not_link(tmp_path):
-    """The twin links both runs by SL-CAI; people compared it in one of them only."""
-    folders = []
-    for run, meets in (("a", "sl_cai"), ("b", "helpful")):
-        folder = tmp_path / f"evaluate-{run}"
-        folder.mkdir()
-        names = {"helpful": f"m-h{run}", "sl_cai": "m-s", "rl_cai": f"m-r{run}"}
-        metric = {"value": 123.0, "low": None, "high": None}
-        summary = {
-            "recipe": "r", "settings": {"n": run}, "departures": [], "notes": [], "stages": [],
-            "systems": [{"name": name, "model": model, "metrics": {
-                "harmlessness_elo": metric, "harmlessness_elo_human": metric
-            }} for name, model in names.items()],
-        }  # fmt: skip
-        (folder / "summary.json").write_text(json.dumps(summary))
-        (folder / "replies.jsonl").write_text("")
-        about = {"axis": "harmlessness", "prompt_id": "p", "first": "rl_cai"}
-        write(folder / "matches.jsonl", [
-            *({**about, "judge": "twin", "second": name, "outcome": 0.75} for name in names
-              if name != "rl_cai"),
-            {**about, "judge": "human", "second": meets, "outcome": 1.0},
-        ])  # fmt: skip
-        folders.append(folder)
-    result = collect(folders)
-    assert result.runs[0]["notes"] == [PARTLY]
-    for system in result.systems:
-        assert system["metrics"]["harmlessness_elo"]["value"] != 123.0
-        assert system["metrics"]["harmlessness_elo_human"]["value"] == 123.0

@@ -29,8 +29,7 @@ from cai.evaluation.systems import Context, System
 from cai.labelling.exam import ChainExam, DirectExam, ExamAnswer, chain_question, draw_shots
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.score import option_logprobs
-from cai.results.systems import Match, PaperAnswer, PaperFile
-from cai.results.systems import PaperTests as PaperTestResults
+from cai.results.systems import PaperAnswer
 from cai.training.rollouts import RewardModel
 
 
@@ -479,55 +478,3 @@ def test_modes_must_be_named():
         settings(paper_modes=[])
     with pytest.raises(UserError, match=r"evaluate\.paper_rows=0"):
         settings(paper_rows=0)
-
-
-def report_folder(path, policy, tests):
-    from cai.files import write_json
-
-    path.mkdir()
-    out = results_at(path)
-    systems = [("sl_cai", "sft-1"), ("rl_cai", policy)]
-    write_json(path / "summary.json", {
-        "recipe": "rl_cai", "settings": {"seed": policy}, "departures": [], "notes": [],
-        "stages": [{"stage": "pm", "artifact": f"pm-{policy}"}],
-        "systems": [{"name": name, "model": model, "metrics": {}} for name, model in systems],
-    })  # fmt: skip
-    out.matches.write(
-        Match("twin", axis, str(n), "sl_cai", "rl_cai", 0.4)
-        for axis in ("harmlessness", "helpfulness") for n in range(3)
-    )  # fmt: skip
-    out.replies.write([])
-    items = [parse_item(hhh_row(f"{n}?"), PaperTest.hhh, n) for n in range(4)]
-    rows = [PaperAnswer("hhh", system, "zero_shot", item.id, chains=[[0.75, 0.25]])
-            for system in ("sl_cai", "rl_cai") for item in items]  # fmt: skip
-    rows += [PaperAnswer("hhh", "pm", "pm", item.id, scores=[0.0, 2.0]) for item in items]
-    about = PaperFile("hhh", "<b>438", 5, 4, ["f:9: x"])
-    results = measure_results({item.id: item for item in items}, rows, settings())
-    if tests:
-        out.paper_tests.write(PaperTestResults([about], results))
-    return path
-
-
-def test_the_report_shows_the_tests_and_joins_runs(tmp_path):
-    from cai.report import collect, write_report
-
-    one = report_folder(tmp_path / "one", "rl-1", True)
-    two = report_folder(tmp_path / "two", "rl-2", True)
-    without = report_folder(tmp_path / "without", "rl-3", False)
-    assert collect([without]).paper == []
-    assert 'id="paper"' not in write_report(collect([without]), tmp_path / "r.html").read_text()
-    [test] = collect([one, two]).paper
-    shown = [(result["system"], result["accuracy"]["value"]) for result in test["results"]]
-    assert shown == [
-        ("sl_cai", 1.0),
-        ("rl_cai (seed=rl-1)", 1.0),
-        ("pm (pm-rl-1)", 0.0),
-        ("rl_cai (seed=rl-2)", 1.0),
-        ("pm (pm-rl-2)", 0.0),
-    ]
-    page = write_report(collect([one, two]), tmp_path / "r.html").read_text()
-    section = page[page.index('id="paper"') :]
-    assert "&lt;b&gt;438: 4 of 5 questions." in section
-    assert "1 rows could not be read: f:9: x." in section
-    assert "By multiple choice." in section
-    assert "1.000 [1.000, 1.000]" in section

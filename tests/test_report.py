@@ -6,99 +6,82 @@ import hashlib
 import json
 import math
 import re
+import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from report.made import (
+    BINS,
+    labels,
+    match,
+    preference_model,
+    reply,
+    revisions,
+    system,
+    write_result,
+    write_whole,
+)
 
+from cai.dialogue import human
 from cai.errors import UserError
 from cai.report import __main__ as command
 from cai.report import collect, comparison_table, write_report
-from cai.report.page import SCRIPT, STYLE
-from cai.report.plots import Series, plot
-from cai.report.tables import COLUMNS, MORE
+from cai.report.page import script, style
+from cai.report.tables import DECLINING, HEADLINE, SCORES, WRITING
+from cai.results.common import Metric
+from cai.results.labels import Agreement, HeldOut, PrincipleUse
+from cai.results.revisions import Yield
+from cai.results.systems import PaperFile, PaperResult, PaperTests, StageRun
 
 EVIL = (
-    "</div></section></style></script><script>alert('1')</script>"
+    "</div></section></style></script><script>alert('1')</script>{{ 7 * 7 }} $x^2$ \x08"
     "<img src=http://evil.example/x onerror=\"alert('2')\">\"'&amp;&lt; <!-- ]]> \u2028 "
     "<svg/onload=x>"
 )
-
-
-def metric(value, low=None, high=None):
-    return {"value": value, "low": low, "high": high}
-
-
-def system(name, model, **metrics):
-    return {"name": name, "model": model, "metrics": metrics}
-
-
-def match(first, second, prompt, outcome, judge="twin", axis="harmlessness"):
-    return {"judge": judge, "axis": axis, "prompt_id": f"p{prompt}",
-            "first": first, "second": second, "outcome": outcome}  # fmt: skip
-
-
-def reply(name, prompt, text, style="compliance"):
-    return {"system": name, "set": "red_team", "prompt_id": f"p{prompt}", "kind": "law",
-            "sample": 0, "messages": [{"role": "user", "content": "How?"}], "response": text,
-            "style": style, "refusal": False, "evasive": False, "boilerplate": False,
-            "pm_score": 0.0, "twin_score": 0.0}  # fmt: skip
-
-
-def result_folder(root, name, systems, matches=(), replies=(), **summary):
-    folder = root / name
-    (folder / "upstream").mkdir(parents=True)
-    settings = summary.pop("settings", {"seed": 0})
-    whole = {"recipe": "rl_cai", "settings": settings, "departures": [], "notes": [], "stages": [],
-             **summary, "systems": systems}  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(whole))
-    for file, rows in (("replies", replies), ("matches", matches)):
-        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+TAGS = {
+    "html", "head", "meta", "title", "style", "script", "body", "header", "nav", "a", "h1", "h2",
+    "h3", "section", "div", "p", "span", "i", "em", "table", "thead", "tbody", "tr", "th", "td",
+    "button", "figure", "figcaption", "ul", "li", "details", "summary",
+    "svg", "g", "path", "defs", "use", "text", "clippath", "rect",
+}  # fmt: skip
 
 
 @pytest.fixture
 def hostile(tmp_path):
     """Return a result in which every text that a model, a user or a file may set is hostile."""
-    folder = result_folder(
-        tmp_path,
-        "evaluate-0",
-        [system(EVIL, EVIL, evasiveness=metric(0.5)), system("sl_cai", "m", kl=metric(0.0))],
-        replies=[
-            {**reply(name, 0, EVIL, EVIL), "kind": EVIL,
-             "messages": [{"role": "user", "content": EVIL}]}
+    elo = {"harmlessness_elo": Metric(1.0, 0.0, 2.0), "helpfulness_elo": Metric(1.0, 0.0, 2.0)}
+    evaluation = write_result(
+        tmp_path / "evaluate-0",
+        [system(EVIL, EVIL, evasiveness=Metric(0.5), **elo), system("sl_cai", "m", **elo)],
+        [match(EVIL, "sl_cai", n, 1.0) for n in range(3)],
+        [
+            reply(name, 0, EVIL, EVIL, kind=EVIL, prompt_id=EVIL, messages=(human(EVIL),))
             for name in (EVIL, "sl_cai")
-        ],
+        ] + [reply(EVIL, 1, EVIL, "evasive")],
         recipe=EVIL,
         settings={EVIL: EVIL},
         departures=[EVIL],
         notes=[EVIL],
-        stages=[{"stage": EVIL, "artifact": EVIL}],
+        stages=[StageRun(EVIL, "pm-0"), StageRun("pm", "<b>")],
     )  # fmt: skip
-    step = {"round": 1, "principle": EVIL, "critique": EVIL, "revision": EVIL, "faults": [EVIL]}
-    row = {"prompt_id": EVIL, "messages": [{"role": EVIL, "content": EVIL}], "response": EVIL}
-    bins = [{"n": 1, "confidence": 0.6, "frequency": 0.5}]
-    source = {"name": EVIL, "n": 1, "loss": 0.5, "accuracy": 1.0, "longer_wins": 0.5, "ece": 0.1}
-    upstream = {
-        "revise": {
-            "yield": [{"round": 1, "fault": EVIL, "rows": 1, "of": 1}],
-            "pm_by_round": [{"round": 0, "harmless": 0.1, "low": 0.0, "high": 0.2}],
-            "transcripts": [{**row, "rounds": [step]}],
-        },
-        "feedback": {
-            "labels": 1,
-            "principles": [{"id": EVIL, "n": 1, "flips": 0, "flipped": []}],
-            "agreement": {"ids": [EVIL], "matrix": [[1.0]]},
-            "reliability": bins,
-            "cost": {"questions": 41, "tokens": 4321},
-        },
-        "pm": {"sources": [source], "reliability": bins, "twin": {"sources": [source]}},
-    }
-    for name, data in upstream.items():
-        (folder / "upstream" / f"{name}.json").write_text(json.dumps(data))
-    history = [{"step": n, "score": 0.1 * n, "sqrt_kl": 0.2 * n} for n in range(3)]
-    (folder / "upstream" / "rl.jsonl").write_text("".join(json.dumps(r) + "\n" for r in history))
-    return folder
+    upstream = evaluation.upstream
+    told = revisions(said=EVIL)
+    step = replace(told.transcripts[0].rounds[0], principle=EVIL, critique=EVIL, faults=[EVIL])
+    talk = replace(told.transcripts[0], messages=(human(EVIL),), response=EVIL, rounds=[step])
+    upstream.revisions.write(replace(told, yields=[Yield(1, EVIL, 1, 1)], transcripts=[talk]))
+    upstream.labels.write(
+        labels(principles=[PrincipleUse(EVIL, 1, 0, []), PrincipleUse("b", 1, 0, [])],
+               agreement=Agreement([EVIL, "b"], [[1.0, 0.5], [0.5, 1.0]]))
+    )  # fmt: skip
+    upstream.pm.write(preference_model(HeldOut(EVIL, 9, 0.5, 1.0, 0.1, 0.5, None)))
+    upstream.history.write(
+        {"step": n, "score": 0.1 * n, "sqrt_kl": 0.2 * n, EVIL: 1.0} for n in range(3)
+    )
+    results = [PaperResult("hhh", EVIL, "zero_shot", 4, 0, 0, 4, None, None, None, None, BINS)]
+    evaluation.paper_tests.write(PaperTests([PaperFile("hhh", EVIL, 5, 4, [EVIL])], results))
+    return evaluation.path
 
 
 class Page(HTMLParser):
@@ -107,28 +90,31 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.tags, self.text, self.inside, self.code = [], [], [], {}
-        self.cells, self.row = [], None
+        self.cells, self.notes = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
-        self.inside.append(tag)
+        if tag != "meta":
+            self.inside.append(tag)
         if tag == "tr":
             self.cells.append([])
         elif tag in {"td", "th"}:
             self.cells[-1].append("")
 
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
     def handle_endtag(self, tag):
-        if tag in self.inside:
-            while self.inside.pop() != tag:
-                pass
+        assert self.inside.pop() == tag, "elements are closed in their order"
 
     def handle_data(self, data):
         where = self.inside[-1] if self.inside else ""
         if where in {"style", "script"}:
             self.code[where] = self.code.get(where, "") + data
-        elif where in {"td", "th"}:
-            self.cells[-1][-1] += data
+        elif "tr" in self.inside:
+            if {"td", "th"} & set(self.inside):
+                self.cells[-1][-1] += data
         else:
             self.text.append(data)
 
@@ -141,47 +127,109 @@ def page_of(folders, tmp_path):
 
 def test_hostile_texts_stay_texts(hostile, tmp_path):
     page, path, _ = page_of([hostile], tmp_path)
-    names = {tag for tag, _ in page.tags}
-    assert names <= {
-        "html", "head", "meta", "title", "style", "script", "body", "h1", "h2", "h3", "section",
-        "div", "p", "span", "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption",
-        "svg", "line", "path", "polyline", "circle", "rect", "text", "ul", "li", "details",
-        "summary", "em",
-    }  # fmt: skip
-    assert page.code == {"style": STYLE, "script": SCRIPT}
+    assert {tag for tag, _ in page.tags} <= TAGS
+    assert page.code == {"style": style(), "script": script()}
     assert [tag for tag, _ in page.tags].count("script") == 1
     for _, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on")]
-        for value in attributes.values():
-            assert "alert" not in (value or "")
-            assert "evil" not in (value or "")
-    whole = "".join(page.text)
-    # Title, heading, notes, departures, artifact, replies, styles, legends, prompts, transcript.
-    assert whole.count(EVIL) >= 14
+        for name, value in attributes.items():
+            assert name == "aria-label" or "alert" not in (value or "")
+    text = "".join(page.text)
+    # Title, heading, note, sample, replies, transcript, departure, artifact, legends, tests.
+    assert text.count(EVIL) >= 16
     cells = [cell for row in page.cells for cell in row]
-    assert cells.count(EVIL) >= 7
+    assert cells.count(EVIL) >= 6
     assert "<!--" not in path.read_text().replace("&lt;!--", "")
+    assert "49" not in text.replace("[", " "), "a text is no template"
+
+
+def test_hostile_names_in_figures_stay_texts(hostile, tmp_path):
+    """As XML would be read: names keep their $ and tags, and what XML can't hold is replaced."""
+    page, path, _ = page_of([hostile], tmp_path)
+    drawings = re.findall(r"<svg.*?</svg>", path.read_text(), re.DOTALL)
+    assert len(drawings) >= 7
+    said = " ".join(EVIL.replace("\x08", "\ufffd").split())
+    titles = [t for drawing in drawings for t in Page(drawing).text]
+    assert said in titles, "of a point in the frontier, and of a bar"
+    assert any(text == f"{said[:20]}…{said[-34:]}" for text in titles), "above the bar"
+    labels = [attributes.get("aria-label", "") for tag, attributes in page.tags if tag == "svg"]
+    assert any(said in label for label in labels)
+    assert not any("$" in a.get("class", "") for _, a in page.tags)
 
 
 def test_nothing_is_fetched(hostile, tmp_path):
     page, path, _ = page_of([hostile], tmp_path)
     for _, attributes in page.tags:
-        assert not {"src", "href", "srcset", "action", "data", "poster", "style"} & set(attributes)
-    assert not re.search(r"url\(|@import|fetch\(|XMLHttp|import\(", STYLE + SCRIPT)
+        assert not {"src", "srcset", "action", "data", "poster", "style"} & set(attributes)
+        assert attributes.get("href", "#").startswith("#")
+    ids = [a["id"] for _, a in page.tags if "id" in a]
+    assert len(ids) == len(set(ids))
+    assert {a["href"][1:] for _, a in page.tags if "href" in a} <= set(ids)
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttp|import\(", style() + script())
     [policy] = [
         a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"
     ]
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules["default-src"] == "'none'"
-    for kind, text in (("style-src", STYLE), ("script-src", SCRIPT)):
+    for kind, text in (("style-src", style()), ("script-src", script())):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert rules[kind] == f"'sha256-{digest}'"
 
 
-def test_cost_of_the_labels_is_shown(hostile, tmp_path):
-    page, _, _ = page_of([hostile], tmp_path)
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    whole = write_whole(tmp_path / "evaluate-0").path
+    first, second = (page_of([whole], tmp_path / name)[1].read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_every_figure_and_table_says_its_n(tmp_path):
+    _, path, _ = page_of([write_whole(tmp_path / "evaluate-0").path], tmp_path)
+    text = path.read_text()
+    figures = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)
+    assert len(figures) >= 13
+    for figure in figures:
+        assert re.search(r'<span class="n">n: [1-9][\d,]* \w', figure), figure[-300:]
+    tables = re.findall(r'<table class="cards">.*?</table>\s*</div>\s*(.{40})', text, re.DOTALL)
+    assert len(tables) >= 10
+    for after in tables:
+        assert re.match(r'<p class="n">n: (\d|column)', after)
+
+
+def test_people_read_names_and_files_hold_ids(tmp_path):
+    page, path, result = page_of([write_whole(tmp_path / "evaluate-0").path], tmp_path)
+    [head] = [row for row in page.cells if row[:2] == ["System", "harmless Elo"]]
+    at = page.cells.index(head)
+    names = [row[0] for row in page.cells[at + 1 : at + 4]]
+    assert names == ["Helpful-only assistant", "SL-CAI", "RL-CAI"]
+    assert not re.search("rl_cai|sl_cai", path.read_text())
+    assert [row["name"] for row in json.loads(path.with_suffix(".json").read_text())] == [
+        "helpful", "sl_cai", "rl_cai",
+    ]  # fmt: skip
+    assert comparison_table(result).splitlines()[3].startswith("rl_cai")
+
+
+def test_sections_come_in_the_order_of_interest_and_without_data_are_left_out(tmp_path, hostile):
+    page, _, _ = page_of([write_whole(tmp_path / "evaluate-1").path], tmp_path)
+    ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert ids == [
+        "short", "systems", "samples", "revisions", "labels", "pm", "rl", "judges", "harmfulness",
+        "persona", "paper", "transcripts", "measures", "settings",
+    ]  # fmt: skip
+    links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
+    assert links[: len(ids)] == [f"#{name}" for name in ids]
+    bare = write_result(tmp_path / "evaluate-2", [system("helpful", "m")]).path
+    page, _, _ = page_of([bare], tmp_path)
+    ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
+    assert ids == ["systems", "samples", "measures", "settings"]
+
+
+def test_cost_and_agreement_of_the_labels_are_shown(tmp_path):
+    page, _, _ = page_of([write_whole(tmp_path / "evaluate-0").path], tmp_path)
     assert ["questions asked", "41"] in page.cells
     assert ["tokens read and written", "4321"] in page.cells
+    # Principle 0 agrees with 1 on 0.8 and with 2 on 0.6 of the pairs.
+    assert ["harm-0", "16", "0", "0.70", "harm-2 (0.60)"] in page.cells
+    assert ["harm-3", "16", "3", "", ""] in page.cells
 
 
 # One set of numbers
@@ -190,41 +238,45 @@ def test_cost_of_the_labels_is_shown(hostile, tmp_path):
 @pytest.fixture
 def plain(tmp_path):
     metrics = {
-        "harmlessness_elo": metric(120.44, 80.2, 161.9),
-        "evasiveness": metric(0.3449, 0.2, 0.5),
-        "entropy": metric(1.005),
-        "unknown_metric": metric(7.0, 6.0, 8.0),
-        "over_refusal": metric(None),
+        "harmlessness_elo": Metric(120.44, 80.2, 161.9),
+        "evasiveness": Metric(0.3449, 0.2, 0.5),
+        "entropy": Metric(1.005),
+        "unknown_metric": Metric(7.0, 6.0, 8.0),
+        "over_refusal": Metric(None),
     }
     matches = [match("rl_cai", "sl_cai", n, 1.0) for n in range(3)]
-    systems = [system("sl_cai", "m1", harmlessness_elo=metric(0.0)),
+    systems = [system("sl_cai", "m1", harmlessness_elo=Metric(0.0)),
                system("rl_cai", "m2", **metrics)]  # fmt: skip
     replies = [reply("rl_cai", n, "No.", "evasive") for n in range(3)]
-    return result_folder(tmp_path, "evaluate-1", systems, matches, replies)
+    return write_result(tmp_path / "evaluate-1", systems, matches, replies).path
 
 
 def test_page_csv_and_json_say_the_same(plain, tmp_path):
     page, path, result = page_of([plain], tmp_path)
-    [head] = [row for row in page.cells if row[:2] == ["system", "harmless Elo"]]
-    table = {row[0]: dict(zip(head, row)) for row in page.cells if row[0] in {"sl_cai", "rl_cai"}}
+    shown = {"SL-CAI": {}, "RL-CAI": {}}
+    head = []
+    for row in page.cells:
+        head = row if row[0] == "System" else head
+        if row[0] in shown and head and len(row) == len(head):
+            shown[row[0]] |= dict(zip(head, row))
     with path.with_suffix(".csv").open(newline="") as file:
         rows = {row["system"]: row for row in csv.DictReader(file)}
     data = {
         row["name"]: row["metrics"] for row in json.loads(path.with_suffix(".json").read_text())
     }
-    assert list(rows) == list(data) == list(table) == ["sl_cai", "rl_cai"]
-    for name, found in data.items():
+    assert list(rows) == list(data) == ["sl_cai", "rl_cai"]
+    for (name, found), table in zip(data.items(), shown.values()):
         for key, value in found.items():
             for part, column in (("value", key), ("low", f"{key}_low"), ("high", f"{key}_high")):
                 text = rows[name][column]
                 assert (float(text) if text else None) == value[part]
-        for key, (heading, decimals) in {**COLUMNS, **MORE}.items():
-            numbers = [float(x) for x in re.findall(r"-?[\d.]+", table[name][heading])]
-            said = [x for x in found.get(key, metric(None)).values() if x is not None]
-            assert numbers == pytest.approx(said, abs=0.51 * 10**-decimals)
-    assert table["rl_cai"]["harmless Elo"] == "120 [80, 162]"
-    assert table["rl_cai"]["evasive"] == "0.34 [0.20, 0.50]"
-    assert table["rl_cai"]["over-refuses"] == table["sl_cai"]["evasive"] == ""
+        for key, (heading, decimals) in {**HEADLINE, **DECLINING, **WRITING, **SCORES}.items():
+            numbers = [float(x) for x in re.findall(r"-?[\d.]+", table.get(heading, ""))]
+            said = [x for x in found.get(key, {}).values() if x is not None]
+            assert sorted(numbers) == pytest.approx(sorted(said), abs=0.51 * 10**-decimals)
+    assert shown["RL-CAI"]["harmless Elo"] == "120 [80, 162]"
+    assert shown["RL-CAI"]["evasive"] == "0.34 [0.20, 0.50]"
+    assert shown["RL-CAI"]["over-refuses"] == shown["SL-CAI"]["evasive"] == ""
     assert "unknown_metric" in rows["rl_cai"]
     lines = comparison_table(result).splitlines()
     assert re.split(r"\s{2,}", lines[2])[:3] == ["rl_cai", "120 [80, 162]", "0.34 [0.20, 0.50]"]
@@ -241,9 +293,13 @@ def test_styles_are_shares_of_the_replies(plain, tmp_path):
 def star(root, name, player, model, wins, **changes):
     """Return a run in which a player meets SL-CAI on eight prompts."""
     matches = [match(player, "sl_cai", n, float(n < wins)) for n in range(8)]
-    systems = [system("sl_cai", "m-sl", harmlessness_elo=metric(0.0)),
-               system(player, model, harmlessness_elo=metric(999.0))]  # fmt: skip
-    return result_folder(root, name, systems, matches, **changes)
+    systems = [system("sl_cai", "m-sl", harmlessness_elo=Metric(0.0)),
+               system(player, model, harmlessness_elo=Metric(999.0))]  # fmt: skip
+    return write_result(root / name, systems, matches, **changes).path
+
+
+def elos(result):
+    return {s.id: s.metrics["harmlessness_elo"].value for s in result.systems}
 
 
 def test_runs_that_share_a_system_are_put_on_one_scale(tmp_path):
@@ -253,14 +309,16 @@ def test_runs_that_share_a_system_are_put_on_one_scale(tmp_path):
     ]
     page, _, result = page_of(folders, tmp_path)
     names = ["sl_cai", "rl_cai (feedback.cot=False)", "rl_cai (feedback.cot=True)"]
-    assert [s["name"] for s in result.systems] == names
+    assert [s.id for s in result.systems] == names
+    assert result.systems[1].title == "RL-CAI (feedback.cot=False)"
     # With half an imagined win each way: 6.5 to 2.5, and 3.5 to 5.5.
-    elo = {s["name"]: s["metrics"]["harmlessness_elo"]["value"] for s in result.systems}
+    elo = elos(result)
     assert elo[names[0]] == pytest.approx(0)
     assert elo[names[1]] == pytest.approx(400 * math.log10(6.5 / 2.5))
     assert elo[names[2]] == pytest.approx(400 * math.log10(3.5 / 5.5))
-    assert any("Elo is relative: sl_cai stands at 0" in text for text in page.text)
+    assert any("Elo is relative: SL-CAI stands at 0" in text for text in page.text)
     assert not result.own_scales
+    assert not any(attributes.get("id") == "short" for _, attributes in page.tags)
 
 
 def test_models_with_equal_settings_keep_apart(tmp_path):
@@ -268,19 +326,18 @@ def test_models_with_equal_settings_keep_apart(tmp_path):
         star(tmp_path, f"evaluate-{m}", "rl_cai", f"m-{m}", wins, settings={"n": n})
         for m, wins, n in (("a", 6, 1), ("b", 3, 1), ("c", 4, 2))
     ]
-    names = [s["name"] for s in collect(folders).systems]
+    names = [s.id for s in collect(folders).systems]
     assert names == ["sl_cai", "rl_cai (n=1, m-a)", "rl_cai (n=1, m-b)", "rl_cai (n=2)"]
 
 
 def test_runs_that_share_no_system_keep_their_scales_and_say_so(tmp_path):
     folders = [
-        result_folder(
-            tmp_path,
-            f"evaluate-{name}",
-            [system(f"{name}1", f"{name}1", harmlessness_elo=metric(0.0)),
-             system(f"{name}2", f"{name}2", harmlessness_elo=metric(50.0))],
+        write_result(
+            tmp_path / f"evaluate-{name}",
+            [system(f"{name}1", f"{name}1", harmlessness_elo=Metric(0.0)),
+             system(f"{name}2", f"{name}2", harmlessness_elo=Metric(50.0))],
             [match(f"{name}1", f"{name}2", n, n % 2) for n in range(4)],
-        )
+        ).path
         for name in "ab"
     ]  # fmt: skip
     page, _, result = page_of(folders, tmp_path)
@@ -288,25 +345,23 @@ def test_runs_that_share_no_system_keep_their_scales_and_say_so(tmp_path):
     assert any(said in text for text in page.text)
     assert not any("stands at 0" in text for text in page.text)
     assert said in comparison_table(result)
-    assert [s["metrics"]["harmlessness_elo"]["value"] for s in result.systems] == [0, 50, 0, 50]
+    assert list(elos(result).values()) == [0, 50, 0, 50]
 
 
 def test_a_run_without_sl_cai_says_what_stands_at_zero(tmp_path):
-    folder = result_folder(
-        tmp_path, "evaluate-h", [system("helpful", "m1"), system("helpful_rlhf", "m2")]
-    )
-    page, _, _ = page_of([folder], tmp_path)
-    assert any("Elo is relative: helpful stands at 0" in text for text in page.text)
+    systems = [system("helpful", "m1"), system("helpful_rlhf", "m2")]
+    page, _, _ = page_of([write_result(tmp_path / "evaluate-h", systems).path], tmp_path)
+    said = "Elo is relative: Helpful-only assistant stands at 0"
+    assert any(said in text for text in page.text)
 
 
 def test_one_prompt_gives_no_interval_and_valid_json(tmp_path):
     folders = [
-        result_folder(
-            tmp_path,
-            f"evaluate-{name}",
+        write_result(
+            tmp_path / f"evaluate-{name}",
             [system("sl_cai", "m"), system(name, name)],
             [match(name, "sl_cai", 0, 1.0)],
-        )
+        ).path
         for name in ("x", "y")
     ]
     page, path, _ = page_of(folders, tmp_path)
@@ -317,16 +372,14 @@ def test_one_prompt_gives_no_interval_and_valid_json(tmp_path):
     assert "nan" not in "".join(cell for row in page.cells for cell in row).lower()
 
 
-def test_a_run_folder_points_to_its_result_and_stages_say_their_seconds(plain, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / "result.json").write_text(json.dumps({"artifact": str(plain)}))
-    summary = json.loads((plain / "summary.json").read_text())
-    summary["stages"] = [{"stage": n, "artifact": f"{n}-0"} for n in ("feedback", "pm")]
-    (plain / "summary.json").write_text(json.dumps(summary))
+def test_a_run_folder_points_to_its_result_and_stages_say_their_seconds(tmp_path):
+    stages = [StageRun("feedback", "feedback-0"), StageRun("pm", "pm-0")]
+    evaluation = write_result(tmp_path / "evaluate-1", [system("sl_cai", "m")], stages=stages)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "result.json").write_text(json.dumps({"artifact": str(evaluation.path)}))
     (tmp_path / "feedback-0").mkdir()
     (tmp_path / "feedback-0" / "artifact.json").write_text('{"made": {"seconds": 81.7}}')
-    page, _, _ = page_of([run], tmp_path)
+    page, _, _ = page_of([tmp_path / "run"], tmp_path)
     assert any("Made from feedback-0 (82 s), pm-0." in text for text in page.text)
 
 
@@ -356,21 +409,27 @@ def test_a_folder_without_a_result_is_one_sentence(tmp_path, monkeypatch, capsys
         collect([tmp_path])
 
 
-# Plots
+@pytest.mark.parametrize("name", ["summary.json", "replies.jsonl", "upstream/pm.json"])
+def test_a_result_of_another_version_is_one_sentence(tmp_path, name):
+    folder = write_whole(tmp_path / "evaluate-0").path
+    (folder / name).write_text('{"old": 1}\n')
+    with pytest.raises(UserError, match=rf"{name}' can't be read .*run stage=evaluate again"):
+        collect([folder])
 
 
-def test_intervals_stay_with_their_points():
-    whole = plot([Series("s", [0, 1], [5.0, 1.0], [4.0, 0.5], [6.0, 1.5])], "x", "y")
-    part = plot([Series("s", [0, 1], [None, 1.0], [4.0, 0.5], [6.0, 1.5])], "x", "y")
-    lines = re.compile(r'<line class="s0" x1="([\d.]+)" y1="([\d.]+)" x2="\1" y2="([\d.]+)"')
-    assert lines.findall(part) == lines.findall(whole)[1:]
-    assert part.count("<circle") == 1
-    assert plot([Series("s", [0], [math.nan])], "x", "y") == "<p>No numbers.</p>"
-
-
-def test_labels_of_plots_are_escaped():
-    drawn = plot([Series(EVIL, [0, 1], [1, 2])], EVIL, EVIL)
-    assert EVIL not in drawn
-    assert {tag for tag, _ in Page(drawn).tags} <= {
-        "svg", "path", "line", "text", "polyline", "circle", "p", "span",
-    }  # fmt: skip
+def test_eighteen_runs_are_joined_without_torch_and_without_a_model(tmp_path):
+    folders = [
+        write_whole(tmp_path / f"evaluate-{n}", n, **{"pm.label_smoothing": n}).path
+        for n in range(18)
+    ]
+    code = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_module('cai.report', run_name='__main__')\n"
+        "except SystemExit as done:\n    assert done.code == 0\n"
+        "print({'torch', 'transformers', 'lightning', 'wandb'} & set(sys.modules))\n"
+    )
+    out = tmp_path / "r.html"
+    command = [sys.executable, "-c", code, *map(str, folders), "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    assert "RL-CAI (pm.label_smoothing=17, seed=17)" in out.read_text()

@@ -247,9 +247,9 @@ def test_one_page_holds_the_arms_that_worked(four_arms):
     _, text, _, folder = four_arms
     assert f"report of the sweep: {folder / 'report.html'}" in text
     page = (folder / "report.html").read_text()
-    for arm in ("rl_cai (pm.label_smoothing=0.0)", "rl_cai (pm.label_smoothing=0.2)"):
-        assert arm in page
-        assert arm in text
+    for arm in ("(pm.label_smoothing=0.0)", "(pm.label_smoothing=0.2)"):
+        assert f"RL-CAI {arm}" in page
+        assert f"rl_cai {arm}" in text
     assert "0.7" not in page.split("<script>")[0].split("pm.label_smoothing=")[-1][:4]
 
 
@@ -309,11 +309,11 @@ def test_runs_that_share_no_system_still_have_one_page(four_arms, tmp_path):
         (second / name).write_text(re.sub(r"(helpful|sft|rl)-[0-9a-f]{12}", r"\1-other", text))
     result = collect([first, second])
     assert len(result.systems) == 6
-    assert any("share no system" in note for note in result.runs[0]["notes"])
-    alone = {s["name"]: s["metrics"] for s in collect([first]).systems}
+    assert any("share no system" in note for note in result.notes)
+    alone = {system.name: system.metrics for system in collect([first]).systems}
     for system in result.systems:
-        own = alone[system["name"].split()[0]]
-        assert system["metrics"]["harmlessness_elo"] == own["harmlessness_elo"]
+        own = alone[system.name]
+        assert system.metrics["harmlessness_elo"] == own["harmlessness_elo"]
 
 
 def test_running_a_sweep_again_makes_only_what_is_missing(four_arms):

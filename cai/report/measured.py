@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from cai.report.collect import Result, Row
-from cai.report.markup import figure, note, number, table
-from cai.report.plots import Series, plot
-from cai.report.tables import HARM, JUDGED, PERSONA, cell
+from cai.report.cells import Cell, cells, estimate
+from cai.report.collect import Result
+from cai.report.figures import Labels, Series, plot
+from cai.report.names import count, n_of
+from cai.report.parts import Block, Facts, Figure, Grid, Note, Section, Table
+from cai.report.tables import HARM, JUDGED, PERSONA, measured
+from cai.results.systems import HarmfulnessMetrics
 
 JUDGES = (
     "Every judge has a scale of its own, with SL-CAI (or the first system) at 0. In brackets: "
@@ -21,58 +23,57 @@ REGRESSOR = (
     "predictions are not cut to the ends of the scale. At temperature 0 one reply says all."
 )
 VIEWS = (
+    "Does the answer follow the person's view? "
     "The same everyday question, asked neutrally and by someone who states a view either way. "
     "Consistency is 1 minus the mean change in the probability of the answer, 1 being none; "
     "sycophancy is the mean change towards the stated view. In brackets: 95 % intervals from a "
     "bootstrap over questions."
 )
 
-Columns = Mapping[str, tuple[str, int]]
+
+def measured_sections(result: Result) -> Iterator[Section]:
+    """Yield the sections that have data."""
+    heads, rows = measured(result.systems, JUDGED)
+    if rows:
+        n = n_of([result.judged[key] for key in JUDGED if key in result.judged], "prompt")
+        yield Section("judges", "Other judges", [Note(JUDGES), Table(heads, rows, n)])
+    heads, rows = measured(result.systems, HARM)
+    if rows:
+        rated = {(r.system, r.prompt_id) for r in result.replies if r.harmfulness is not None}
+        n = n_of([sum(s.id == name for name, _ in rated) for s in result.systems], "prompt")
+        blocks: list[Block] = [Note(REGRESSOR), Table(heads, rows, n)]
+        if result.steps.harmfulness is not None:
+            blocks.append(_regressor(result.steps.harmfulness))
+        yield Section("harmfulness", "Absolute harmfulness", blocks)
+    heads, rows = measured(result.systems, PERSONA)
+    if rows:
+        n = count(result.questions, "question")
+        yield Section("persona", "Sycophancy", [Note(VIEWS), Table(heads, rows, n)])
 
 
-def measured_sections(result: Result) -> Iterator[tuple[str, str, str]]:
-    """Yield an id, a title and the HTML of each section that has data."""
-    parts = (
-        ("judges", "Other judges", JUDGED, JUDGES),
-        ("harmfulness", "Absolute harmfulness", HARM, REGRESSOR),
-        ("persona", "Does the answer follow the person's view?", PERSONA, VIEWS),
-    )
-    for key, title, columns, about in parts:
-        if shown := _table(result, columns):
-            extra = _regressor(result.upstream.get(key)) if columns is HARM else ""
-            yield key, title, f"{note(about)}{shown}{extra}"
-
-
-def _table(result: Result, columns: Columns) -> str:
-    """Show the systems that were measured, with the columns in which there is anything."""
-    measured = [s for s in result.systems if any(key in s["metrics"] for key in columns)]
-    used = {k: v for k, v in columns.items() if any(k in s["metrics"] for s in measured)}
-    rows = [
-        [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in used.items())]
-        for s in measured
-    ]
-    return table(["system", *(heading for heading, _ in used.values())], rows) if rows else ""
-
-
-def _regressor(data: Row | None) -> str:
+def _regressor(data: HarmfulnessMetrics) -> Block:
     """Show how good the regressor is on conversations that it has not seen."""
-    if data is None:
-        return ""
-    facts: dict[str, Any] = {
-        "rated conversations learned from": data["trained_on"],
-        "held out": data["held_out"],
-        "too long for the model": data["too_long"],
-        "root mean square error": cell(data["error"], 2),
-        "error of always predicting the mean": number(data["error_of_the_mean"]),
-        "rank correlation": cell(data["rank_correlation"], 2) or "none: one side does not vary",
-    }
-    points = data["predictions"]
+    none = Cell("none: one side does not vary")
+    values = cells(
+        data.trained_on,
+        data.held_out,
+        data.too_long,
+        estimate(data.error, 2),
+        data.error_of_the_mean,
+        none if data.rank_correlation is None else estimate(data.rank_correlation, 2),
+    )
+    names = (
+        "rated conversations learned from", "held out", "too long for the model",
+        "root mean square error", "error of always predicting the mean", "rank correlation",
+    )  # fmt: skip
+    points = data.predictions
     series = Series(
         "held-out conversations",
-        [p["rating"] for p in points],
-        [p["predicted"] for p in points],
+        [point.rating for point in points],
+        [point.predicted for point in points],
         line=False,
     )
-    drawn = figure(plot([series], "rating", "prediction"), "Predictions against people's ratings.")
-    rows = [[key, value] for key, value in facts.items()]
-    return f'<div class="grid">{table(["measure", "value"], rows)}{drawn}</div>'
+    drawing = plot([series], Labels("harmfulness", "rating", "prediction"))
+    caption = "Predictions against people's ratings."
+    n = count(data.held_out, "conversation")
+    return Grid([Facts(list(zip(names, values, strict=True))), Figure(drawing, caption, n)])

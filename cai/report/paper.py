@@ -1,16 +1,15 @@
-"""The paper's own tests as tables and reliability diagrams, joined over runs."""
+"""The paper's own tests as tables and reliability diagrams."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from cai.report.plots import Series
-
-Row = dict[str, Any]
+from cai.report.cells import Cell, cells, estimate
+from cai.report.figures import Labels, Series, plot
+from cai.report.names import count, n_of, system_name
+from cai.report.paper_results import PaperTest
+from cai.report.parts import Block, Figure, Grid, Heading, Note, Table
+from cai.results.systems import PaperResult
 
 TITLES = {
     "hhh": "Which reply is more helpful, honest and harmless?",
@@ -24,7 +23,7 @@ MODES = {
     "cot_5": "mean of five chains of thought",
     "pm": "preference model's score",
 }
-HEADS = ("system", "asked by", "accuracy", "ECE", "answered", "without answer", "too long",
+HEADS = ("System", "asked by", "accuracy", "ECE", "answered", "without answer", "too long",
          "guessing", "commonest answer")  # fmt: skip
 NOTE = (
     "In brackets: 95 % intervals from a bootstrap over conversations. Accuracy and calibration are "
@@ -36,95 +35,60 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class PaperPart:
-    """One test: a table, and a reliability diagram for each mode."""
-
-    title: str
-    note: str
-    rows: list[list[str]]
-    diagrams: list[tuple[str, list[Series]]]
-
-
-def read_paper_results(
-    folders: Sequence[Path], runs: Sequence[Row], names: Sequence[Mapping[str, str]]
-) -> list[Row]:
-    """Join the tests of result folders; a system that several runs share appears once.
-
-    Args:
-        folders: Of evaluate results; those that took no test are passed over.
-        runs: Their summaries.
-        names: Of each, how its systems are shown.
-    """
-    read = {
-        n: json.loads(path.read_text(encoding="utf-8"))
-        for n, folder in enumerate(folders)
-        if (path := folder / "paper_tests.json").is_file()
-    }
-    judges = {n: _preference_model(runs[n]) for n in read}
-    tests: dict[str, Row] = {}
-    seen: set[tuple[str, ...]] = set()
-    for n, data in read.items():
-        for about in data["tests"]:
-            tests.setdefault(about["test"], {**about, "results": []})
-        for result in data["results"]:
-            shown = names[n].get(result["system"], result["system"])
-            if result["mode"] == "pm" and len(set(judges.values())) > 1:
-                shown = f"{shown} ({judges[n]})"
-            key = (result["test"], shown, result["mode"])
-            if key not in seen:
-                seen.add(key)
-                tests[result["test"]]["results"].append({**result, "system": shown})
-    return list(tests.values())
-
-
-def paper_parts(tests: Sequence[Row]) -> Iterator[PaperPart]:
-    """Yield what is shown of each test."""
+def paper_blocks(tests: Sequence[PaperTest]) -> Iterator[Block]:
+    """Yield what is shown of the tests."""
+    yield Note(NOTE)
     for test in tests:
-        said = f"{test['file']}: {test['asked']} of {test['rows']} questions."
-        faults = test["unreadable_rows"]
-        if faults:
-            said += f" {len(faults)} rows could not be read: {'; '.join(faults[:3])}."
-        rows = [
-            [
-                result["system"],
-                MODES[result["mode"]],
-                _with_interval(result["accuracy"]),
-                _number(result["ece"]),
-                str(result["n"]),
-                str(result["unanswered"]),
-                str(result["too_long"]),
-                _number(result["chance"]),
-                _number(result["commonest"]),
-            ]
-            for result in test["results"]
-        ]
-        yield PaperPart(TITLES[test["test"]], said, rows, _diagrams(test["results"]))
+        file = test.file
+        yield Heading(TITLES[file.test])
+        yield Note(f"{file.file}: {file.asked} of {file.rows} questions.")
+        if faults := file.unreadable_rows:
+            shown = "; ".join(faults[:3])
+            yield Note(f"{count(len(faults), 'row')} could not be read: {shown}.")
+        yield Table(HEADS, [_row(result) for result in test.results], "column “answered”")
+        yield Grid(list(_diagrams(test)))
 
 
-def _preference_model(run: Row) -> str:
-    return next((str(stage["artifact"]) for stage in run["stages"] if stage["stage"] == "pm"), "")
+def title_of(shown: str) -> str:
+    """Name a system of the tests for people; what tells it from namesakes stays as it is."""
+    name, space, about = shown.partition(" (")
+    return f"{system_name(name)}{space}{about}"
 
 
-def _diagrams(results: Sequence[Row]) -> list[tuple[str, list[Series]]]:
-    modes: dict[str, list[Series]] = {}
-    for result in results:
-        bins = result["reliability"]
-        if bins:
-            series = Series(
-                result["system"], [b["confidence"] for b in bins], [b["frequency"] for b in bins]
+def _row(result: PaperResult) -> list[Cell]:
+    return cells(
+        title_of(result.system),
+        MODES[result.mode],
+        estimate(result.accuracy, 3),
+        result.ece,
+        result.n,
+        result.unanswered,
+        result.too_long,
+        result.chance,
+        result.commonest,
+    )
+
+
+def _diagrams(test: PaperTest) -> Iterator[Figure]:
+    modes: dict[str, list[PaperResult]] = {}
+    for result in test.results:
+        if result.reliability:
+            modes.setdefault(result.mode, []).append(result)
+    for mode, results in modes.items():
+        series = [
+            Series(
+                title_of(result.system),
+                [part.confidence for part in result.reliability],
+                [part.frequency for part in result.reliability],
             )
-            modes.setdefault(result["mode"], []).append(series)
-    return [(MODES[mode], series) for mode, series in modes.items()]
-
-
-def _with_interval(value: Row | None) -> str:
-    if value is None:
-        return ""
-    bounds = (value["low"], value["high"])
-    shown = "" if None in bounds else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
-    return f"{value['value']:.3f}{shown}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+            for result in results
+        ]
+        labels = Labels(
+            f"paper-{test.file.test}-{mode}", "probability of the answer", "how often it is right"
+        )
+        yield Figure(
+            plot(series, labels, diagonal=True),
+            f"Are the answers calibrated? By {MODES[mode]}.",
+            n_of([result.n for result in results], "answer"),
+            [one.name for one in series],
+        )

@@ -1,276 +1,210 @@
-"""The sections of the page; one whose data are missing is left out."""
+"""The sections of the page, what people look at first, first; one without data is left out."""
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
-from cai.report.collect import Result, Row, styles, zero_of
-from cai.report.markup import figure, number, reliability, say, table
+from cai.dialogue import Conversation
+from cai.report.cells import Cell, cells
+from cai.report.collect import Result
+from cai.report.figures import Labels, Series, bars, plot
 from cai.report.measured import measured_sections
-from cai.report.paper import HEADS, NOTE, paper_parts
-from cai.report.plots import Series, bars, plot
-from cai.report.tables import cell, columns_of
+from cai.report.names import COUNTED, SETS, SPEAKERS, STYLES, count, n_of
+from cai.report.paper import paper_blocks
+from cai.report.parts import (
+    Block,
+    Bullets,
+    Facts,
+    Figure,
+    Findings,
+    Fold,
+    Grid,
+    Heading,
+    Note,
+    Said,
+    Section,
+    Table,
+)
+from cai.report.short import in_short
+from cai.report.steps import step_sections
+from cai.report.systems import zero_of
+from cai.report.tables import DECLINING, HEADLINE, SCORES, WRITING, measured
+from cai.results.revisions import Revision
+from cai.results.systems import Reply, Summary
 
-STYLES = ("compliance", "engaged", "generic", "evasive", "deflection")
-RL_CURVES = (
-    (("watch_score", "twin_score"), "score",
-     "The training PM and its twin on held-out prompts: a gap that widens is Goodhart."),
-    (("score",), "score", "Score of the rollouts."),
-    (("entropy",), "nats per token", "Entropy: falls when modes collapse."),
-    (("length",), "tokens", "Length of replies."),
-    (("distinct_2", "self_similarity", "evasiveness"), "share",
-     "Diversity and evasiveness on held-out prompts."),
-    (("loss",), "loss", "Loss on the comparisons."),
-    (("accuracy",), "share", "Comparisons ranked as labelled."),
-)  # fmt: skip
-"""What is drawn of the policy's training: numbers, unit, caption; what is not there is left out."""
+SHORT = (
+    "What each step of the method did here. A verdict is given where the whole 95 % interval lies "
+    "on one side and there are at least six prompts or comparisons. Intervals speak of prompts, "
+    "not of repeated training: another seed may give another answer."
+)
 SAMPLES = 12
 """Prompts whose replies are shown side by side."""
-
-Section = tuple[str, str, str]
+OPENED = 1
+"""Of each kind, how many of these are unfolded."""
 
 
 def sections(result: Result) -> Iterator[Section]:
-    """Yield an id, a title and the HTML of each section."""
-    n = len({row["prompt_id"] for row in result.replies if row["set"] == "red_team"})
-    yield "systems", "Systems", _systems(result, n)
-    yield "frontier", "Harmlessness against helpfulness", _frontier(result)
-    yield "styles", "Styles of reply to red-team prompts", _styles(result)
-    up = result.upstream
-    if "revise" in up:
-        yield "revisions", "Revisions", _revisions(up["revise"])
-    if "feedback" in up:
-        yield "labels", "AI labels", _labels(up["feedback"])
-    if "pm" in up:
-        yield "pm", "Preference model", _preference_model(up["pm"])
-    if up.get("rl"):
-        yield (
-            "rl",
-            "Reinforcement learning: does the score still mean what it should?",
-            _rl(up["rl"]),
-        )
+    """Yield all sections."""
+    steps = result.steps
+    if len(result.runs) == 1 and (found := in_short(result)):
+        yield Section("short", "In short", [Findings(found), Note(SHORT)])
+    yield Section("systems", "Systems", list(_systems(result)))
+    yield Section("samples", "Replies side by side", list(_samples(result)))
+    yield from step_sections(result)
     yield from measured_sections(result)
     if result.paper:
-        yield "paper", "The paper's own tests", _paper(result.paper)
-    yield "samples", "Replies side by side", _samples(result)
-    if "revise" in up:
-        yield "transcripts", "Critiques and revisions", _transcripts(up["revise"]["transcripts"])
-    yield "settings", "Settings and departures from the paper", _settings(result)
+        yield Section("paper", "The paper's own tests", list(paper_blocks(result.paper)))
+    if steps.revisions is not None and steps.revisions.transcripts:
+        shown = [_transcript(row, n < OPENED) for n, row in enumerate(steps.revisions.transcripts)]
+        yield Section("transcripts", "Critiques and revisions", shown)
+    yield Section("measures", "More measures", list(_measures(result)))
+    yield Section("settings", "Settings and departures", list(_settings(result)))
 
 
-def _systems(result: Result, n: int) -> str:
-    columns = columns_of(result)
-    zero = zero_of([system["name"] for system in result.systems])
-    scale = "" if result.own_scales else f"Elo is relative: {say(zero)} stands at 0. "
-    rows = [
-        [s["name"], *(cell(s["metrics"].get(key), d) for key, (_, d) in columns.items())]
+def prompts_of(result: Result, kind: str) -> str:
+    """Say to how many prompts of a kind the systems replied, and how often to each."""
+    counts = [
+        Counter(row.prompt_id for row in result.replies if (row.system, row.set) == (s.id, kind))
         for s in result.systems
     ]
-    notes = "".join(
-        f'<p class="note">{say(note)}</p>'
-        for note in dict.fromkeys(note for run in result.runs for note in run["notes"])
-    )
-    caption = (
-        f'<p class="note">{n} red-team prompts. In brackets: 95 % intervals from a bootstrap over '
-        f"prompts. {scale}Evasive: declines without a reason. "
-        "Over-refuses: declines a prompt that only sounds harmful.</p>"
-    )
-    return table(["system", *(h for h, _ in columns.values())], rows) + caption + notes
+    samples = max((max(found.values(), default=1) for found in counts), default=1)
+    told = n_of([len(found) for found in counts if found], *COUNTED[kind])
+    return f"{told}, {samples} replies to each" if samples > 1 else told
 
 
-def _frontier(result: Result) -> str:
+def _systems(result: Result) -> Iterator[Block]:
+    heads, rows = measured(result.systems, HEADLINE)
+    n = "; ".join(prompts_of(result, kind) for kind in SETS)
+    yield Table(heads, rows or [cells(system.title) for system in result.systems], n)
+    if not result.own_scales:
+        zero = zero_of(result.systems).title
+        yield Note(f"Elo is relative: {zero} stands at 0, and the twin preference model compares.")
+    yield Note(
+        "Evasive: declines a red-team prompt without a reason. Refuses: declines it in any "
+        "way. Over-refuses: declines a prompt that only sounds harmful. In brackets: 95 % "
+        "intervals from a bootstrap over prompts."
+    )
+    yield from (Note(note) for note in result.notes)
+    yield Grid([_frontier(result), _styles(result)])
+
+
+def _frontier(result: Result) -> Figure:
     series = []
     for system in result.systems:
-        x, y = (system["metrics"].get(f"{axis}_elo") for axis in ("helpfulness", "harmlessness"))
-        if x is None or y is None:
-            continue
-        series.append(
-            Series(system["name"], [x["value"]], [y["value"]], [y["low"]], [y["high"]],
-                   [x["low"]], [x["high"]], line=False)
-        )  # fmt: skip
-    drawn = plot(series, "helpfulness, Elo", "harmlessness, Elo")
-    return figure(drawn, "Elo from comparisons by the twin preference model, with 95 % intervals.")
+        x, y = (system.metrics.get(f"{axis}_elo") for axis in ("helpfulness", "harmlessness"))
+        if x is not None and y is not None:
+            series.append(
+                Series(system.title, [x.value], [y.value], [y.low], [y.high], [x.low], [x.high],
+                       line=False)
+            )  # fmt: skip
+    labels = Labels("frontier", "helpfulness, Elo", "harmlessness, Elo")
+    axes = {"harmlessness_elo": "red_team", "helpfulness_elo": "helpful"}
+    n = " and ".join(count(result.judged.get(k, 0), *COUNTED[kind]) for k, kind in axes.items())
+    caption = "Harmlessness against helpfulness, with 95 % intervals; up and right is better."
+    return Figure(plot(series, labels), caption, n, [one.name for one in series])
 
 
-def _styles(result: Result) -> str:
-    rows = []
-    for name, counts in styles(result).items():
-        total = sum(counts.values()) or 1
-        rows.append((name, [counts[style] / total for style in STYLES]))
-    drawn = bars(rows, STYLES)
-    return figure(drawn, "Share of replies in each style, by the rules of cai.classify.")
-
-
-def _revisions(data: Row) -> str:
-    points = data["pm_by_round"]
-    series = Series(
-        "PM score",
-        [p["round"] for p in points],
-        [p["harmless"] for p in points],
-        [p["low"] for p in points],
-        [p["high"] for p in points],
-    )
-    drawn = plot([series], "number of revisions", "PM score, mean removed")
-    rows = [[y["round"], y["fault"], y["rows"], y["of"]] for y in data["yield"]]
-    shown = table(["round", "verdict", "rows", "of"], rows)
-    curve = figure(drawn, "Score of the reply after each revision.")
-    return f'<div class="grid">{curve}{shown}</div>'
-
-
-def _labels(data: Row) -> str:
-    facts = {
-        "labels": data.get("labels"),
-        "accuracy on known comparisons": data.get("accuracy"),
-        "known comparisons": data.get("known"),
-        "calibration error": data.get("ece"),
-        "accuracy on judgements of other kinds": data.get("other", {}).get("accuracy"),
-        "judgements of other kinds": data.get("other", {}).get("known"),
-        "probability of the first option (0.5 is no bias)": data.get("position_bias"),
-        "entropy, nats": data.get("entropy"),
-        "undecided share": data.get("undecided"),
-        "unreadable answers": data.get("unreadable"),
-        "pairs without a label": data.get("dropped"),
-        "questions asked": data.get("cost", {}).get("questions"),
-        "tokens read and written": data.get("cost", {}).get("tokens"),
-    }
-    parts = [table(["measure", "value"], [[k, number(v)] for k, v in facts.items()])]
-    if data.get("reliability"):
-        parts.append(figure(reliability(data["reliability"]), "Are the labels calibrated?"))
-    flips = [[p["id"], p["n"], p["flips"]] for p in data.get("principles", [])]
-    if flips:
-        parts.append(table(["principle", "asked", "against the label"], flips))
-    agreement = data.get("agreement", {})
-    if agreement.get("ids"):
-        rows = [
-            [a, *map(number, row)]
-            for a, row in zip(agreement["ids"], agreement["matrix"], strict=True)
-        ]
-        parts.append(table(["agreement", *agreement["ids"]], rows))
-    return f'<div class="grid">{"".join(parts)}</div>'
-
-
-def _preference_model(data: Row) -> str:
-    rows = [
-        [
-            model,
-            s["name"],
-            s["n"],
-            *(number(s[k]) for k in ("loss", "accuracy", "longer_wins", "ece")),
-        ]
-        for model, metrics in (("PM", data), ("twin", data.get("twin", {})))
-        for s in metrics.get("sources", [])
-    ]
-    heads = ["model", "held-out", "pairs", "loss", "accuracy", "longer wins", "ECE"]
-    diagram = figure(reliability(data["reliability"]), "Predicted against observed frequency.")
-    return f'<div class="grid">{table(heads, rows)}{diagram}</div>'
-
-
-def _rl(history: Sequence[Row]) -> str:
-    figures = []
-    for keys, unit, caption in RL_CURVES:
-        rows = [[row for row in history if key in row] for key in keys]
-        series = [
-            Series(key, [row["step"] for row in found], [row[key] for row in found])
-            for key, found in zip(keys, rows, strict=True)
-            if found
-        ]
-        if series:
-            figures.append(figure(plot(series, "iteration", unit), caption))
-    moved = [row for row in history if "sqrt_kl" in row]
-    if moved:
-        by_kl = Series(
-            "score", [r["sqrt_kl"] for r in moved], [r["score"] for r in moved], line=False
-        )
-        distance = plot([by_kl], "square root of KL, nats", "score")
-        figures.insert(1, figure(distance, "Score against distance from the start."))
-    return f'<div class="grid">{"".join(figures)}</div>'
-
-
-def _paper(tests: Sequence[Row]) -> str:
-    parts = [f'<p class="note">{say(NOTE)}</p>']
-    for part in paper_parts(tests):
-        figures = "".join(
-            figure(
-                plot(series, "probability of the answer", "how often it is right", diagonal=True),
-                f"Are the answers calibrated? By {mode}.",
-            )
-            for mode, series in part.diagrams
-        )
-        parts.append(
-            f'<h3>{say(part.title)}</h3><p class="note">{say(part.note)}</p>'
-            f'{table(HEADS, part.rows)}<div class="grid">{figures}</div>'
-        )
-    return "".join(parts)
-
-
-def _samples(result: Result) -> str:
-    by_prompt: dict[tuple[str, str], list[Row]] = {}
+def styles(result: Result) -> dict[str, Counter[str]]:
+    """Count the styles of reply to red-team prompts, by a system's id."""
+    counts: dict[str, Counter[str]] = {system.id: Counter() for system in result.systems}
     for row in result.replies:
-        if row["sample"] == 0:
-            by_prompt.setdefault((row["set"], row["prompt_id"]), []).append(row)
-    kinds: dict[str, list[list[Row]]] = {}
+        if row.set == "red_team":
+            counts[row.system][row.style] += 1
+    return counts
+
+
+def _styles(result: Result) -> Figure:
+    counts = styles(result)
+    rows = [
+        (system.title, [found[style] / (found.total() or 1) for style in STYLES])
+        for system in result.systems
+        if (found := counts[system.id])
+    ]
+    drawing = bars(rows, list(STYLES.values()), "styles")
+    n = prompts_of(result, "red_team")
+    caption = "How each system replies to red-team prompts, by the rules of cai.classify."
+    return Figure(drawing, caption, n, list(STYLES.values()))
+
+
+def _samples(result: Result) -> Iterator[Block]:
+    titles = {system.id: system.title for system in result.systems}
+    by_prompt: dict[tuple[str, str], list[Reply]] = {}
+    for row in result.replies:
+        if row.sample == 0:
+            by_prompt.setdefault((row.set, row.prompt_id), []).append(row)
+    kinds: dict[str, list[list[Reply]]] = {}
     for (kind, _), rows in by_prompt.items():
         kinds.setdefault(kind, []).append(rows)
-    parts = []
     for kind, groups in kinds.items():
-        parts.append(f"<h3>{html.escape(kind.replace('_', ' '))}</h3>")
-        parts += [_side_by_side(rows) for rows in groups[: SAMPLES // len(kinds)]]
-    return "".join(parts)
+        shown = groups[: max(1, SAMPLES // len(kinds))]
+        yield Heading(SETS.get(kind, kind))
+        drawn = f"{count(len(shown), 'prompt')} of {len(groups)}"
+        yield Note(f"{drawn}, the first reply of each system.")
+        yield from (_side_by_side(rows, titles, n < OPENED) for n, rows in enumerate(shown))
 
 
-def _side_by_side(rows: Sequence[Row]) -> str:
-    sides = "".join(
-        f'<div><div class="who">{say(row["system"])}: {say(row["style"])}</div>'
-        f'<div class="say">{say(row["response"])}</div></div>'
+def _side_by_side(rows: Sequence[Reply], titles: Mapping[str, str], unfolded: bool) -> Fold:
+    replies = [
+        Said(f"{titles[row.system]}: {STYLES.get(row.style, row.style)}", row.response)
         for row in rows
+    ]
+    return _talk(rows[0].messages, [Grid(replies, texts=True)], unfolded)
+
+
+def _transcript(row: Revision, unfolded: bool) -> Fold:
+    said = [Said("First reply", row.response)]
+    for step in row.rounds:
+        left_out = f", left out: {', '.join(step.faults)}" if step.faults else ""
+        if step.critique:
+            said.append(Said(f"Critique {step.round}, {step.principle}", step.critique, aside=True))
+        said.append(Said(f"Revision {step.round}, {step.principle}{left_out}", step.revision))
+    return _talk(row.messages, said, unfolded)
+
+
+def _talk(messages: Conversation, then: Sequence[Block], unfolded: bool) -> Fold:
+    """Fold what followed below the last message, which stays in sight."""
+    before = [Said(SPEAKERS[turn.role], turn.text) for turn in messages[:-1]]
+    return Fold(messages[-1].text, [*before, *then], unfolded)
+
+
+def _measures(result: Result) -> Iterator[Block]:
+    themes = (
+        ("How they decline", DECLINING, "red_team"),
+        ("How they write", WRITING, ""),
+        ("What the judges say", SCORES, ""),
     )
-    return (
-        f'<div class="talk">{_messages(rows[0]["messages"])}<div class="sides">{sides}</div></div>'
+    for title, columns, kind in themes:
+        heads, rows = measured(result.systems, columns)
+        if rows:
+            yield Heading(title)
+            n = [prompts_of(result, one) for one in ([kind] if kind else SETS)]
+            yield Table(heads, rows, "; ".join(n))
+    yield Note(
+        "Engages: declines with reasons of its own. Boilerplate: declines in set phrases. "
+        "Recurrence: share of replies that say nearly what another one says. KL: to SL-CAI, per "
+        "reply. The same numbers, and all others, are in the CSV and JSON files beside this page."
     )
 
 
-def _transcripts(rows: Sequence[Row]) -> str:
-    parts = []
-    for row in rows:
-        steps = "".join(
-            f'<div class="who">round {step["round"]}, {say(step["principle"])}'
-            f"{', left out: ' + say(', '.join(step['faults'])) if step['faults'] else ''}</div>"
-            + (
-                f'<div class="say"><em>{say(step["critique"])}</em></div>'
-                if step["critique"]
-                else ""
-            )
-            + f'<div class="say">{say(step["revision"])}</div>'
-            for step in row["rounds"]
-        )
-        parts.append(
-            f'<div class="talk">{_messages(row["messages"])}<div class="who">first reply</div>'
-            f'<div class="say">{say(row["response"])}</div>{steps}</div>'
-        )
-    return "".join(parts)
-
-
-def _settings(result: Result) -> str:
-    parts = []
+def _settings(result: Result) -> Iterator[Block]:
     for run in result.runs:
-        said = "".join(f"<li>{say(sentence)}</li>" for sentence in run["departures"])
-        rows = [[key, json.dumps(value)] for key, value in sorted(run["settings"].items())]
-        stages = ", ".join(
-            say(stage["artifact"]) + (f" ({stage['seconds']:.0f} s)" if "seconds" in stage else "")
-            for stage in run["stages"]
-        )
-        parts.append(
-            f"<h3>{say(run['recipe'])}</h3><ul>{said}</ul><p class='note'>Made from {stages}.</p>"
-            f"<details><summary>All settings</summary>{table(['key', 'value'], rows)}</details>"
-        )
-    return "".join(parts)
+        yield Heading(_run_title(result, run))
+        yield Bullets(run.departures)
+        stages = [
+            stage.artifact + ("" if stage.seconds is None else f" ({stage.seconds:.0f} s)")
+            for stage in run.stages
+        ]
+        yield Note(f"Made from {', '.join(stages)}.")
+        rows = [(key, Cell(json.dumps(value))) for key, value in sorted(run.settings.items())]
+        yield Fold("All settings", [Facts(rows)])
 
 
-def _messages(messages: Sequence[Row]) -> str:
-    return "".join(
-        f'<div class="who">{say(message["role"])}</div>'
-        f'<div class="say">{say(message["content"])}</div>'
-        for message in messages
-    )
+def _run_title(result: Result, run: Summary) -> str:
+    """Name a run by its policy."""
+    for system in result.systems:
+        if any((s.name, s.model) == (system.name, system.model) and s.name == run.recipe
+               for s in run.systems):  # fmt: skip
+            return system.title
+    return run.recipe
