@@ -28,7 +28,9 @@ PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
 Fault = tuple[yaml.Node, str]
 """A place in a YAML file and what is wrong there."""
 
-ConfigStore.instance().store(name="schema", node=Config)
+SCHEMA = OmegaConf.structured(Config)
+OmegaConf.set_struct(SCHEMA.trainer.callbacks, False)  # anybody may name callbacks of their own
+ConfigStore.instance().store(name="schema", node=SCHEMA)
 
 
 def typed(cfg: DictConfig) -> Config:

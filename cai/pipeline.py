@@ -24,7 +24,7 @@ from cai.tracking import Tracker, track
 
 log = logging.getLogger(__name__)
 
-HOW = frozenset({"hardware", "tracking", "stage", "outputs"})
+HOW = frozenset({"hardware", "trainer", "tracking", "stage", "outputs"})
 """Nodes that may change how a stage runs and never what it makes: seen by all, hashed by none."""
 
 
@@ -152,7 +152,7 @@ def execute(steps: Iterable[Step], config: Config, store: Store, folder: Path) -
         folder: Folder of this run, for logs, metrics and the tracker's files.
     """
     done: dict[str, Artifact] = {}
-    bring = _bring_up_to_date if parallel.leads() else _follow
+    bring = _bring_up_to_date if parallel.is_global_zero() else _follow
     for step in steps:
         done[step.stage.name] = bring(step, config, store, done, folder)
     return done[step.stage.name]
@@ -165,18 +165,18 @@ def _bring_up_to_date(
     with store.lock(name, step.key):
         if found := store.find(name, step.key):
             log.info("%s: reusing %s", name, found.name)
-            return cast(Artifact, parallel.tell(found))
+            return cast(Artifact, parallel.broadcast(found))
         workspace = store.partial(name, step.key)
         log.info("%s: %s %s", name, "resuming" if workspace.exists() else "making", workspace.stem)
         workspace.mkdir(exist_ok=True)
-        parallel.tell(None)
+        parallel.broadcast(None)
         inputs = {need: done[need] for need in step.inputs}
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             module = importlib.import_module(f"cai.stages.{name}")
             interrupt.check()
             with parallel.together(step.stage.shared(config)):
-                parallel.gather("ready")  # the others have copied the workspace
+                parallel.all_gather("ready")  # the others have copied the workspace
                 module.run(visible_to(step.stage, config), inputs, workspace, tracker)
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
@@ -184,7 +184,7 @@ def _bring_up_to_date(
             artifact = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(artifact, list(inputs.values()))
     log.info("%s: done in %.0f s", name, seconds)
-    return cast(Artifact, parallel.tell(artifact))
+    return cast(Artifact, parallel.broadcast(artifact))
 
 
 def _follow(
@@ -195,7 +195,7 @@ def _follow(
     The copy holds what a killed run had finished, so both go on from the same point.
     """
     name = step.stage.name
-    if found := parallel.tell(None):
+    if found := parallel.broadcast(None):
         return cast(Artifact, found)
     if step.stage.shared(config):
         workspace = folder / name
@@ -203,11 +203,11 @@ def _follow(
         inputs = {need: done[need] for need in step.inputs}
         module = importlib.import_module(f"cai.stages.{name}")
         with parallel.together(shared=True):
-            parallel.gather("ready")
+            parallel.all_gather("ready")
             module.run(visible_to(step.stage, config), inputs, workspace, Tracker(name, folder))
         gc.collect()
         shutil.rmtree(workspace)
-    return cast(Artifact, parallel.tell(None))
+    return cast(Artifact, parallel.broadcast(None))
 
 
 def _settings(step: Step, done: dict[str, Artifact]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from cai import parallel
 from cai.artifacts import Store, write_json
 from cai.config import Config
 from cai.estimate import estimate
+from cai.lm.device import processes_of
 from cai.pipeline import State, Step, execute, plan
 from cai.report import collect, comparison_table, write_report
 
@@ -26,17 +28,18 @@ def run(config: Config, folder: Path) -> None:
         folder: Folder of this job's logs and metrics.
     """
     quieten()
-    with parallel.connected():
+    processes = processes_of(config.hardware)
+    with parallel.connected(processes, identity(config)):
         _run(config, folder)
 
 
 def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store)
-    if parallel.leads():
+    if parallel.is_global_zero():
         log.info("\n%s", describe(steps, config))
     artifact = execute(steps, config, store, folder)
-    if not parallel.leads():
+    if not parallel.is_global_zero():
         return
     if artifact.stage != "evaluate":
         log.info("result: %s", artifact.path)
@@ -72,3 +75,11 @@ def describe(steps: list[Step], config: Config) -> str:
         total = sum(cost.minutes for cost in costs.values())
         lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")
     return "\n".join(lines)
+
+
+def identity(config: Config) -> str:
+    """Name the code and the config, which must be the same in every process of a run."""
+    digest = hashlib.sha256(repr(config).encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import tiny_config, tiny_hardware
 
-from cai.config import Accelerator, HardwareConfig, OptimizerConfig, Schedule
+from cai.config import OptimizerConfig, Schedule
 from cai.lm.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def hardware():
-    return HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
+    return tiny_hardware()
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ def test_every_option_composes(group, option):
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
         "constitution", "data", "hardware", "model", "recipe", "scale", "stage", "tracking",
+        "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(NODES)
 

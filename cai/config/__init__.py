@@ -33,11 +33,11 @@ from cai.config.choices import (
     Start,
     TrackingMode,
 )
+from cai.config.hardware import HardwareConfig, Precision, Profiler, Strategy, TrainerConfig
 from cai.config.nodes import (
     ComparisonPrinciple,
     ConstitutionConfig,
     DataConfig,
-    HardwareConfig,
     ModelConfig,
     RecipeConfig,
     RevisionPrinciple,
@@ -93,7 +93,9 @@ __all__ = [
     "PMConfig",
     "PaperMode",
     "Policy",
+    "Precision",
     "Principles",
+    "Profiler",
     "Quantization",
     "RLConfig",
     "RecipeConfig",
@@ -104,8 +106,10 @@ __all__ = [
     "ScaleConfig",
     "Schedule",
     "Start",
+    "Strategy",
     "TrackingConfig",
     "TrackingMode",
+    "TrainerConfig",
 ]
 
 
@@ -118,6 +122,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     seed: int = MISSING

@@ -162,3 +162,4 @@ class Accelerator(Enum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
+    mps = "mps"

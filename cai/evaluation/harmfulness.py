@@ -31,9 +31,10 @@ from cai.sampling.replies import sample_replies
 from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended
-from cai.training.trainer import fit
+from cai.training.trainer import Fit, fit
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +108,9 @@ def train_regressor(
         tracker.metrics({f"{ADAPTER}/{key}": value for key, value in values.items()}, step)
 
     with model.use(ADAPTER):
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, ADAPTER, "order"))
-        module = RegressionModule(model, regressor, data.train, settings.regression, plan, record)
-        fit(module, config.hardware, folder, ADAPTER)
+        order = Order(config.hardware.micro_tokens, seed_of(config.seed, ADAPTER, "order"))
+        module = RegressionModule(model, regressor, data.train, settings.regression, order)
+        fit(module, Fit(ADAPTER, folder, record), config.hardware, config.trainer)
     save_model(model, ADAPTER, folder, head)
     write_jsonl(folder / "history.jsonl", module.history)
     metrics = validate(model, regressor, data, config.hardware.micro_tokens)

@@ -30,8 +30,9 @@ from cai.lm.packing import Tree
 from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.sft import SFTModule
-from cai.training.trainer import fit, seed_everything
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,9 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         model.add_adapter(adapter, seed_of(config.seed, "helpful", "adapter"))
         examples = _examples(config, settings, corpus, model.chat)
         with model.use(adapter):
-            plan = (config.hardware.micro_tokens, seed_of(config.seed, "helpful", "order"))
-            module = SFTModule(model, adapter, examples, settings.optimizer, plan, tracker.metrics)
-            fit(module, config.hardware, out, "helpful")
+            order = Order(config.hardware.micro_tokens, seed_of(config.seed, "helpful", "order"))
+            module = SFTModule(model, adapter, examples, settings.optimizer, order)
+            fit(module, Fit("helpful", out, tracker.metrics), config.hardware, config.trainer)
         write_jsonl(out / "history.jsonl", module.history)
     save_model(model, adapter, out / "model")
     _gate(config, corpus, model, adapter, out, tracker)

@@ -22,9 +22,11 @@ from cai.lm.heads import ScalarHead, ScalarModel, own_network
 from cai.lm.load import LanguageModel, load_model
 from cai.seeds import seed_of
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.pm_metrics import evaluate
 from cai.training.preference import LabelledPair, PreferenceModule, pair_tree
-from cai.training.trainer import Record, fit, seed_everything
+from cai.training.records import Record
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -193,9 +195,9 @@ def _train(
         if lessons.first:
             earlier = (folder / PRETRAINED, lessons.first)
             _pretrain(config, name, scorer, earlier, record_first)
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, name, "order"))
-        module = PreferenceModule(scorer, pairs, settings, plan, record)
-        fit(module, config.hardware, folder, name)
+        order = Order(config.hardware.micro_tokens, seed_of(config.seed, name, "order"))
+        module = PreferenceModule(scorer, pairs, settings, order)
+        fit(module, Fit(name, folder, record), config.hardware, config.trainer)
         metrics = evaluate(
             scorer.model, scorer.head, lessons.held_out, config.hardware.micro_tokens
         )
@@ -257,9 +259,9 @@ def _pretrain(
         LabelledPair(tree, c.probability, 1.0, c.source)
         for tree, c in zip(trees, comparisons, strict=True)
     ]
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, name, PRETRAINED))
-    module = PreferenceModule(scorer, pairs, settings, plan, record)
-    fit(module, config.hardware, folder, f"{name} {PRETRAINED}")
+    order = Order(config.hardware.micro_tokens, seed_of(config.seed, name, PRETRAINED))
+    module = PreferenceModule(scorer, pairs, settings, order)
+    fit(module, Fit(f"{name} {PRETRAINED}", folder, record), config.hardware, config.trainer)
     scorer.save(folder)
     write_jsonl(finished, module.history)
 

@@ -22,13 +22,14 @@ from cai.lm.load import LanguageModel, has_adapter, load_model
 from cai.seeds import seed_of
 from cai.stages.pm import COMPARISONS, adapter_name
 from cai.tracking import Tracker
-from cai.training.dpo import DPOModule
+from cai.training.data import Order
+from cai.training.dpo import DPOModule, DPORoles
 from cai.training.iteration import Roles
-from cai.training.ppo import PPOModule
+from cai.training.ppo import PPOModule, Prompts
 from cai.training.preference import LabelledPair, pair_tree
 from cai.training.rollouts import RewardModel
-from cai.training.trainer import fit, seed_everything
-from cai.training.watch import GoodhartWatch
+from cai.training.trainer import Fit, fit, seed_everything
+from cai.training.watch import GoodhartWatch, Surroundings
 
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 
@@ -55,12 +56,14 @@ def _train_by_ppo(
     assert settings is not None
     corpus = load_corpus(config.data)
     roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
-    module = PPOModule(model, roles, _prompts(model, corpus), settings, plan, tracker.metrics)
+    hardware = config.hardware
+    order = Order(hardware.micro_tokens, seed_of(config.seed, "rl"))
+    prompts = _prompts(model, corpus)
+    module = PPOModule(model, roles, prompts, settings, order, hardware.sample_rows)
     twin = load_reward_model(config.hardware, model, inputs["pm"].path, "twin") or roles.reward
-    watch = GoodhartWatch(config, model, roles, twin, (corpus, out, tracker))
-    module.watch = watch
-    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
+    watch = GoodhartWatch(config, model, roles, twin, Surroundings(corpus, out, tracker))
+    job = Fit("rl", out, tracker.metrics, settings.evaluate_every, (watch,))
+    fit(module, job, config.hardware, config.trainer)
     save_model(model, CRITIC, out / "critic", roles.critic_head)
     write_jsonl(out / "transcripts.jsonl", watch.transcripts())
     return module.history
@@ -81,9 +84,11 @@ def _train_by_dpo(
     rows = read_jsonl(inputs["pm"].path / "model" / COMPARISONS)
     comparisons = [Comparison.from_row(row) for row in rows]
     pairs = [LabelledPair(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
-    plan = (config.hardware.micro_tokens, seed_of(config.seed, "rl"))
-    module = DPOModule(model, (POLICY, reference), pairs, settings.dpo, plan, tracker.metrics)
-    fit(module, config.hardware, out, "rl", every=settings.evaluate_every)
+    order = Order(config.hardware.micro_tokens, seed_of(config.seed, "rl"))
+    module = DPOModule(model, DPORoles(POLICY, reference), pairs, settings.dpo, order)
+    with model.use(POLICY):
+        job = Fit("rl", out, tracker.metrics, settings.evaluate_every)
+        fit(module, job, config.hardware, config.trainer)
     return module.history
 
 
@@ -138,7 +143,7 @@ def held_out_mean(folder: Path) -> float:
     return float(json.loads((folder / "metrics.json").read_text())["mean"])
 
 
-def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[list[list[int]], list[list[int]]]:
+def _prompts(model: LanguageModel, corpus: Corpus) -> Prompts:
     red_team = [model.chat.prompt(prompt.conversation) for prompt in corpus.red_team.train]
     helpful = [model.chat.prompt(e.prompt.conversation) for e in corpus.helpful.train]
-    return red_team, helpful
+    return Prompts(red_team, helpful)

@@ -24,8 +24,9 @@ from cai.sampling.shards import Row, make_rows
 from cai.seeds import seed_of
 from cai.stages.revise import usable_revisions
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.sft import SFTModule, mean_loss
-from cai.training.trainer import fit, seed_everything
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ def run(config: Config, inputs: dict[str, Artifact], out: Path, tracker: Tracker
         for example in corpus.helpful.validation
     ]
     with model.use(ADAPTER):
-        plan = (config.hardware.micro_tokens, seed_of(config.seed, "sft", "order"))
-        module = SFTModule(model, ADAPTER, examples, settings.optimizer, plan, tracker.metrics)
-        fit(module, config.hardware, out, "sft")
+        order = Order(config.hardware.micro_tokens, seed_of(config.seed, "sft", "order"))
+        module = SFTModule(model, ADAPTER, examples, settings.optimizer, order)
+        fit(module, Fit("sft", out, tracker.metrics), config.hardware, config.trainer)
         loss = mean_loss(model, held_out, config.hardware.micro_tokens)
     save_model(model, ADAPTER, out / "model")
     write_jsonl(out / "history.jsonl", module.history)

@@ -6,9 +6,13 @@ import logging
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+
+from cai import parallel
 from cai.algorithms.diversity import distinct_n, self_similarity
 from cai.artifacts import read_jsonl, write_jsonl
 from cai.config import Config, Guard
@@ -37,7 +41,16 @@ SIGNIFICANT = 1.96
 """Standard errors by which the twin must have fallen."""
 
 
-class GoodhartWatch:
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a look takes its prompts from and where it writes to."""
+
+    corpus: Corpus
+    out: Path
+    tracker: Tracker
+
+
+class GoodhartWatch(L.Callback):
     """Samples from the policy on held-out prompts and compares the PM's view with the twin's."""
 
     def __init__(
@@ -46,16 +59,29 @@ class GoodhartWatch:
         model: LanguageModel,
         roles: Roles,
         twin: RewardModel,
-        surroundings: tuple[Corpus, Path, Tracker],
+        surroundings: Surroundings,
     ) -> None:
         """Fix the prompts and their seeds, so that looks differ by the policy alone."""
-        corpus, self.out, self.tracker = surroundings
+        corpus, self.out, self.tracker = (
+            surroundings.corpus, surroundings.out, surroundings.tracker
+        )  # fmt: skip
         self.config, self.model, self.roles, self.twin = config, model, roles, twin
         helpful = [example.prompt for example in corpus.helpful.validation]
         self.red_team = corpus.red_team.validation[: PROMPTS // 2]
         self.prompts = self.red_team + helpful[: PROMPTS - len(self.red_team)]
 
-    def __call__(self, module: PPOModule, step: int) -> bool:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any
+    ) -> None:
+        """Look every ``rl.evaluate_every`` iterations, and end the training if it should end."""
+        assert self.config.rl is not None and isinstance(pl_module, PPOModule)
+        step = len(pl_module.history) - 1
+        if (step + 1) % self.config.rl.evaluate_every or pl_module.stopped:
+            return
+        pl_module.stopped = parallel.broadcast(self.look(pl_module, step))
+        trainer.should_stop = trainer.should_stop or pl_module.stopped
+
+    def look(self, module: PPOModule, step: int) -> bool:
         """Look, keep a snapshot, and say whether training should end."""
         assert self.config.rl is not None
         values, rows = self._look(step)
