@@ -33,6 +33,8 @@ LOST = ("connection", "timed out", "timeout", "broken pipe", "recv")
 """What torch says when another process is gone."""
 
 _together: ContextVar[bool] = ContextVar("together", default=False)
+_in_step: ContextVar[bool] = ContextVar("in_step", default=False)
+_idle_pass: Callable[[], None] | None = None
 _said = 0
 
 
@@ -184,6 +186,57 @@ def together(shared: bool) -> Iterator[None]:
         _together.reset(token)
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let every process do something of its own for a block, in passes that are in step.
+
+    Where a model is spread over the processes, each pass through it takes all of them.
+    """
+    if world_size() == 1:
+        yield
+        return
+    with together(shared=False):
+        token = _in_step.set(_idle_pass is not None)
+        try:
+            yield
+            _follow_others()
+        finally:
+            _in_step.reset(token)
+
+
+def keep_in_step(idle_pass: Callable[[], None] | None) -> None:
+    """Say how a process that has nothing to do joins a pass through the current model.
+
+    None: the model is whole in every process, and nobody waits.
+    """
+    global _idle_pass
+    _idle_pass = idle_pass
+
+
+def step_together() -> None:
+    """Wait at the start of a pass until all processes begin one; called before each pass."""
+    if _in_step.get():
+        _any_busy(True)
+
+
+def _follow_others() -> None:
+    """Join the passes of those that are still busy."""
+    while _in_step.get() and _any_busy(False):
+        assert _idle_pass is not None
+        token = _in_step.set(False)
+        _idle_pass()
+        _in_step.reset(token)
+
+
+def _any_busy(busy: bool) -> bool:
+    import torch
+    from torch import distributed
+
+    flag = torch.tensor(float(busy))
+    distributed.all_reduce(flag)
+    return bool(flag)
+
+
 def broadcast(value: Any) -> Any:
     """Return global zero's value in every process; they wait for it as long as it lives."""
     global _said
@@ -223,7 +276,7 @@ def spread(items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> li
     What ``work`` spreads in turn, it does alone.
     """
     n, own = world_size(), share(items)
-    with together(shared=False):
+    with alone():
         done = work(own) if own else []
     results: list[Any] = [None] * len(items)
     for number, part in enumerate(all_gather(done)):

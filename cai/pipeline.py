@@ -85,7 +85,6 @@ STAGES: dict[str, Stage] = {
             "evaluate",
             "model constitution data recipe",
             lambda r: ("helpful", *_ai_chain(r, "revise", "sft", "feedback"), "pm", "rl"),
-            shared=lambda config: False,
         ),
     )
 }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import tiny_config, tiny_hardware
 
-from cai.config import OptimizerConfig, Schedule
+from cai.config import OptimizerConfig, OptimizerKind, Schedule
 from cai.lm.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +28,7 @@ def tiny(hardware):
 @pytest.fixture
 def optimizer():
     return OptimizerConfig(
+        kind=OptimizerKind.adamw,
         lr=1e-2,
         schedule=Schedule.cosine,
         warmup=0.1,

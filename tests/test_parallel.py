@@ -18,9 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from cai import parallel
-from cai.config import Accelerator, OptimizerConfig, Schedule
+from cai.config import Accelerator, OptimizerConfig, OptimizerKind, Quantization, Schedule, Strategy
+from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.device import processes_of, torch_device
+from cai.lm.generate import Sampling, generate
+from cai.lm.heads import own_network
+from cai.lm.load import load_model
+from cai.lm.packing import Tree
+from cai.lm.score import token_logprobs
 from cai.parallel import Processes
 
 HERE = Path(__file__).parent
@@ -91,14 +97,14 @@ def differ(out):
 def optimizer():
     """Five records a step, so that one process has a micro-batch that does not count."""
     return OptimizerConfig(
-        lr=1e-2, schedule=Schedule.cosine, warmup=0.1, weight_decay=0.0, max_grad_norm=1.0,
-        batch_size=5, epochs=1,
+        kind=OptimizerKind.adamw, lr=1e-2, schedule=Schedule.cosine, warmup=0.1,
+        weight_decay=0.0, max_grad_norm=1.0, batch_size=5, epochs=1,
     )  # fmt: skip
 
 
-def trainings(folder):
+def trainings(folder, strategy=Strategy.ddp):
     """Train by every method; return the weights and the numbers of the steps."""
-    hardware = tiny.tiny_hardware(devices=parallel.world_size())
+    hardware = tiny.tiny_hardware(devices=parallel.world_size(), strategy=strategy)
     found = {}
     model, module = test_training.train(hardware, optimizer(), folder / "sft", 150)
     found["sft"] = (test_training.weights(model, "a"), module.history)
@@ -114,10 +120,49 @@ def trainings(folder):
     return found
 
 
-def train(out):
+def train(out, strategy=Strategy.ddp):
     """Run in both processes: train, and write the weights."""
     with connected():
-        torch.save(trainings(Path(out) / str(parallel.rank())), Path(out) / f"{parallel.rank()}.pt")
+        found = trainings(Path(out) / str(parallel.rank()), strategy)
+        torch.save(found, Path(out) / f"{parallel.rank()}.pt")
+
+
+def train_sharded(out):
+    """Run in both processes: the same with one base between them."""
+    train(out, Strategy.shard)
+
+
+def read_sharded(out):
+    """Run in both processes: sample shares of unequal length, and score."""
+    with connected():
+        found = sampled(tiny.tiny_hardware(strategy=Strategy.shard))
+        (Path(out) / f"{parallel.rank()}.json").write_text(json.dumps(found))
+
+
+def sampled(hardware):
+    """Sample with an adapter, each process its share, then score all of it."""
+    model = load_model(tiny.tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    tiny.randomise(model, "a")
+    prompts = [model.chat.prompt((human("why " * n),)) for n in range(1, 8)]
+
+    def sample(own):
+        chosen = [prompts[i] for i in own]
+        with model.sampling("a") as network:
+            made = generate(network, chosen, own, Sampling(20), model.stop_ids, batch_size=2)
+        return [(reply.tokens, reply.logprobs) for reply in made]
+
+    replies = parallel.spread(range(7), sample)
+    trees = [Tree(p, [tokens]) for p, (tokens, _) in zip(prompts, replies)]
+    with model.use("a") as network:
+        scored = token_logprobs(network, trees, 100)
+    sharded = any("DTensor" in type(p).__name__ for p in model.network.parameters())
+    return {
+        "tokens": [tokens for tokens, _ in replies],
+        "logprobs": [x for _, own in replies for x in own],
+        "scored": [float(x) for [row] in scored for x in row],
+        "sharded": sharded,
+    }
 
 
 def test_shares_and_sums(tmp_path):
@@ -154,12 +199,39 @@ def test_processes_that_run_different_things_are_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The same trainings by two processes and by one."""
+def one(tmp_path_factory):
+    return trainings(tmp_path_factory.mktemp("alone"))
+
+
+@pytest.fixture(scope="module", params=["train", "train_sharded"])
+def trained(request, tmp_path_factory, one):
+    """The same trainings by two processes, with two bases or with one, and by one process."""
     out = tmp_path_factory.mktemp("trained")
-    code, text = two(str(HERE / "test_parallel.py"), "train", str(out))
+    code, text = two(str(HERE / "test_parallel.py"), request.param, str(out))
     assert code == 0, text
-    return *(torch.load(out / f"{n}.pt") for n in (0, 1)), trainings(out / "alone")
+    return *(torch.load(out / f"{n}.pt") for n in (0, 1)), one
+
+
+def test_a_sharded_base_samples_and_scores(tmp_path):
+    """The processes have unequal shares and replies of unequal length."""
+    code, text = two(str(HERE / "test_parallel.py"), "read_sharded", str(tmp_path))
+    assert code == 0, text
+    first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in (0, 1))
+    assert first == second
+    alone = sampled(tiny.tiny_hardware())
+    assert (first.pop("sharded"), alone.pop("sharded")) == (True, False)
+    assert first.pop("tokens") == alone.pop("tokens")
+    for name, values in alone.items():
+        assert first[name] == pytest.approx(values, abs=1e-4)
+
+
+def test_what_cannot_be_sharded_is_refused(monkeypatch):
+    monkeypatch.setattr(parallel, "world_size", lambda: 2)
+    hardware = tiny.tiny_hardware(strategy=Strategy.shard)
+    with pytest.raises(UserError, match=r"model.quantization=nf4 can't be sharded"):
+        load_model(tiny.tiny_config(quantization=Quantization.nf4), hardware)
+    with pytest.raises(UserError, match=r"pm.full_finetuning=false"):
+        own_network(tiny.tiny_config(), hardware)
 
 
 @pytest.mark.parametrize("method", ["sft", "pm", "dpo", "policy", "critic"])
@@ -269,4 +341,4 @@ def test_a_sweep_is_refused(tmp_path):
 
 
 if __name__ == "__main__":
-    {"shares": shares, "differ": differ, "train": train}[sys.argv[1]](sys.argv[2])
+    globals()[sys.argv[1]](sys.argv[2])

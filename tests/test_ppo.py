@@ -9,7 +9,16 @@ import torch
 from tiny import randomise, tiny_config
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL
-from cai.config import CriticConfig, CriticStart, Guard, KLConfig, KLControl, RLConfig, Schedule
+from cai.config import (
+    CriticConfig,
+    CriticStart,
+    Guard,
+    KLConfig,
+    KLControl,
+    OptimizerKind,
+    RLConfig,
+    Schedule,
+)
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel
@@ -37,6 +46,7 @@ def settings(**changes):
         "min_reply_tokens": 1,
         "epochs": 2,
         "minibatches": 2,
+        "optimizer": OptimizerKind.adamw,
         "lr": 5e-3,
         "schedule": Schedule.constant,
         "max_grad_norm": 1.0,
@@ -179,6 +189,7 @@ OPTIONS = [
     {"min_reply_tokens": 6},
     {"red_team_share": 1.0},
     {"schedule": Schedule.cosine},
+    {"optimizer": OptimizerKind.adamw_8bit},
     {"kl.coefficient": 1.0},
     {"kl.control": KLControl.adaptive},
     {"critic.clip": None},

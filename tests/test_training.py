@@ -13,18 +13,20 @@ import tiny
 import torch
 from test_config import config as composed_config
 from tiny import randomise, tiny_config
+from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cai import parallel
 from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
-from cai.config import MixtureConfig, PMConfig, Schedule
+from cai.config import MixtureConfig, OptimizerKind, PMConfig, Schedule
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
 from cai.lm.load import load_model
-from cai.lm.packing import Tree
+from cai.lm.packing import Tree, hidden_states, pack
+from cai.lm.score import response_scores
 from cai.training.data import Order, TreeData, schedule_batches
-from cai.training.optimizers import rate
-from cai.training.preference import LabelledPair, PreferenceModule, score_responses
+from cai.training.optimizers import adamw, rate
+from cai.training.preference import LabelledPair, PreferenceModule, end_scores, score_responses
 from cai.training.resume import CHECKPOINT
 from cai.training.sft import SFTModule, mean_loss
 from cai.training.trainer import Fit, fit, seed_everything, user_callbacks
@@ -438,3 +440,82 @@ def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, optimizer, 
         found[kind] = (float((scores[:, 0] > scores[:, 1]).float().mean()), ece)
     assert found["soft"][0] >= found["hard"][0]
     assert found["soft"][1] < found["hard"][1]
+
+
+def gradients(hardware, method):
+    """Gradients of one step and what they are of; the base attends with dropout off."""
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    randomise(model, "a")
+    with model.use("a"):
+        parameters = model.train_only("a")
+        if method == "sft":
+            packed = pack(examples(model))
+            hidden = hidden_states(model.network, packed)
+            loss = -response_scores(model.network, hidden, packed).logprobs.mean()
+        else:
+            packed = pack([pair.tree for pair in pairs(model)])
+            hidden = hidden_states(model.network, packed)
+            loss = end_scores(ScalarHead(model.hidden_size, 2), hidden, packed).square().mean()
+        loss.backward()
+    return torch.cat([p.grad.flatten() for p in parameters])
+
+
+@pytest.mark.parametrize("method", ["sft", "pm"])
+def test_activations_computed_twice_give_the_same_gradients(method, monkeypatch):
+    whole = gradients(tiny.tiny_hardware(), method)
+    calls = []
+    original = LlamaMLP.forward
+    monkeypatch.setattr(
+        LlamaMLP,
+        "forward",
+        lambda self, *args, **kwargs: calls.append(1) or original(self, *args, **kwargs),
+    )
+    again = gradients(tiny.tiny_hardware(activation_checkpointing=True), method)
+    torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
+    assert len(calls) == 4, "both layers are computed twice"
+
+
+def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(optimizer, tmp_path):
+    """The other adapter is active again by the time of the backward pass."""
+    import test_dpo
+    import test_ppo
+
+    for train_it, name in ((test_ppo.run, "policy"), (test_dpo.train, "policy")):
+        found = []
+        for flag in (False, True):
+            folder = tmp_path / f"{train_it.__module__}-{flag}"
+            hardware = tiny.tiny_hardware(activation_checkpointing=flag)
+            more = (optimizer, folder) if train_it is test_dpo.train else (folder,)
+            found.append(weights(train_it(hardware, *more)[0], name))
+        torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+
+
+def test_eight_bits_hold_the_state_in_a_quarter_of_the_memory():
+    sizes = {}
+    for kind in OptimizerKind:
+        parameter = torch.nn.Parameter(torch.ones(512, 512))
+        made = adamw(kind, [parameter], lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0)
+        parameter.grad = torch.ones(512, 512)
+        made.step()
+        state = made.state[parameter].values()
+        sizes[kind] = sum(x.nbytes for x in state if isinstance(x, torch.Tensor))
+        # the first step of Adam is the rate, whatever the gradient, without decay
+        if kind is OptimizerKind.adamw:
+            assert float(parameter[0, 0].detach()) == pytest.approx(0.99, abs=1e-4)
+    for kind in (OptimizerKind.adamw_8bit, OptimizerKind.paged_adamw_8bit):
+        assert sizes[kind] < 0.26 * sizes[OptimizerKind.adamw]
+
+
+@pytest.mark.parametrize("kind", [OptimizerKind.adamw_8bit, OptimizerKind.paged_adamw_8bit])
+def test_eight_bits_learn_the_same_preference_and_resume(hardware, optimizer, tmp_path, kind):
+    optimizer.epochs = 6
+    _, _, full = train_pm(hardware, pm_settings(optimizer), tmp_path / "full")
+    optimizer.kind = kind
+    _, _, module = train_pm(hardware, pm_settings(optimizer), tmp_path / "small")
+    assert module.history[-1]["accuracy"] == full.history[-1]["accuracy"] == 1
+    optimizer.epochs = 2
+    undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
+    train(hardware, optimizer, tmp_path, stop_after=5)
+    resumed, _ = train(hardware, optimizer, tmp_path)
+    assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cai import parallel
 from cai.artifacts import write_jsonl
 from cai.data.persona import PersonaQuestion
 from cai.evaluation.measures import Metrics, mean_over
@@ -46,7 +47,7 @@ def stances(
             options = model.chat.options([f" {option}" for option in question.options])
             talks = (question.neutral, question.favoured, question.opposed)
             prompts = [model.chat.prompt(talk, OPENING) for talk in talks]
-            scores = option_logprobs(network, [], prompts, options)
+            scores = option_logprobs(network, [], prompts, options, model.read_tokens)
             found.append(Stances(*scores.double().softmax(-1)[:, 0].tolist()))
     return found
 
@@ -64,7 +65,8 @@ def measure_persona(
     for system in systems:
         if system.best_of > 1:
             continue
-        found = stances(model, system.adapter, questions)
+        adapter = system.adapter
+        found = parallel.spread(questions, lambda own, a=adapter: stances(model, a, own))  # type: ignore[misc]
         rows += [
             {"system": system.name, "id": name, **stance._asdict()}
             for name, stance in zip(ids, found, strict=True)

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
 from cai.lm.load import ADAPTER_FILE, TARGETS, LanguageModel, has_adapter, load_model
+from cai.lm.shard import is_sharded
 
 HEAD_KEY = "base_model.model.score.weight"
 WHOLE_FILE = "model.safetensors"
@@ -82,6 +83,11 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     Raises:
         UserError: If the base is quantised.
     """
+    if is_sharded(hardware):
+        raise UserError(
+            "hardware.strategy=shard keeps the base frozen: set pm.full_finetuning=false or "
+            "hardware.strategy=ddp"
+        )
     if config.quantization is not Quantization.none:
         raise UserError(
             f"model.quantization={config.quantization.value} has no weights that can be trained: "

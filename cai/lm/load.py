@@ -14,12 +14,14 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cai import parallel
 from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm.attention import use_cpu_attention
 from cai.lm.chat import ChatFormat
 from cai.lm.device import set_threads, torch_device
 from cai.lm.pretrained import DTYPES, load_pretrained
+from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -35,11 +37,26 @@ class LanguageModel:
     never the bare base.
     """
 
-    def __init__(self, base: PreTrainedModel, chat: ChatFormat, config: ModelConfig) -> None:
-        """Wrap a loaded base; ``config`` gives rank and alpha of the adapters."""
+    def __init__(
+        self,
+        base: PreTrainedModel,
+        chat: ChatFormat,
+        config: ModelConfig,
+        hardware: HardwareConfig,
+    ) -> None:
+        """Wrap a loaded base.
+
+        Args:
+            base: The network.
+            chat: How conversations become tokens.
+            config: Gives rank and alpha of the adapters.
+            hardware: Says how much fits in memory.
+        """
         base.requires_grad_(False)
         self.chat = chat
         self.config = config
+        self.hardware = hardware
+        self.sharded = is_sharded(hardware)
         self._base = base
         self._peft: PeftModel | None = None
 
@@ -60,6 +77,11 @@ class LanguageModel:
     def hidden_size(self) -> int:
         """Width of the last hidden state."""
         return int(self._base.config.hidden_size)
+
+    @property
+    def read_tokens(self) -> int:
+        """Padded tokens of a forward pass that keeps nothing for a backward pass."""
+        return 2 * self.hardware.micro_tokens
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -153,9 +175,10 @@ class LanguageModel:
 
         A dense base takes the adapter into its own weights, W + BA alpha/r, which saves a third of
         the time of sampling, and gets its exact old weights back afterwards. A quantised base
-        would lose precision by that, so there the adapter stays beside it.
+        would lose precision by that, and of a sharded one there is no weight to add to, so there
+        the adapter stays beside it.
         """
-        if name is None or self.config.quantization is not Quantization.none:
+        if name is None or self.config.quantization is not Quantization.none or self.sharded:
             with self.use(name) as network:
                 yield network
             return
@@ -219,6 +242,11 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
         UserError: If they can't be had, with what to do about it.
     """
     set_threads(hardware, config.source)
+    if is_sharded(hardware) and config.quantization is not Quantization.none:
+        raise UserError(
+            f"model.quantization={config.quantization.value} can't be sharded: use hardware=ddp, "
+            "where every device has the small base, or model.quantization=none"
+        )
     if config.source is ModelSource.tiny:
         if config.quantization is not Quantization.none:
             raise UserError("model.quantization needs saved weights: model=tiny has none")
@@ -227,8 +255,20 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
         cast(nn.Module, base).to(DTYPES[config.dtype])
     else:
         tokenizer, base = load_pretrained(config, torch_device(hardware))
-    if config.quantization is Quantization.none:
-        base = base.to(torch_device(hardware))  # type: ignore[arg-type]
+    _place(base, config, hardware)
+    chat = ChatFormat(tokenizer, config.dialect, config.context)
+    return LanguageModel(base, chat, config, hardware)
+
+
+def _place(base: PreTrainedModel, config: ModelConfig, hardware: HardwareConfig) -> None:
+    """Put a base on its device, or a part of it on each."""
+    device = torch_device(hardware)
     base.eval()
+    parallel.keep_in_step(None)
+    if is_sharded(hardware):
+        shard(base, device)
+    if config.quantization is Quantization.none:
+        cast(nn.Module, base).to(device)
     use_cpu_attention(base)
-    return LanguageModel(base, ChatFormat(tokenizer, config.dialect, config.context), config)
+    if hardware.activation_checkpointing:
+        base.gradient_checkpointing_enable({"use_reentrant": False})

@@ -7,14 +7,17 @@ sequences. Rows are padded on the right, where causal attention never looks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from cai import parallel
 from cai.lm.backbone import causal_lm, n_layers, run_backbone
 from cai.lm.cache import PrefixCache
+
+R = TypeVar("R")
 
 
 class Tree(NamedTuple):
@@ -149,3 +152,38 @@ def batches_of(
         group.append(i)
     if group:
         yield group
+
+
+def read_in_batches(
+    trees: Sequence[Tree],
+    max_tokens: int,
+    read: Callable[[list[int]], Sequence[R]],
+    progress: Callable[[int], None] | None = None,
+) -> list[R]:
+    """Read trees in groups of similar length; the result of each, in their order.
+
+    Several processes share the groups, which are those of one process, so that a result has the
+    same bits whoever makes it.
+
+    Args:
+        trees: Prompts with responses.
+        max_tokens: Padded tokens of a group.
+        read: Returns a result for each of the trees with these indices.
+        progress: Called with the number of trees that have just been read.
+    """
+
+    def work(groups: Sequence[list[int]]) -> list[Sequence[R]]:
+        made = []
+        for group in groups:
+            made.append(read(group))
+            if progress is not None:
+                progress(len(group))
+        return made
+
+    groups = list(batches_of(trees, max_tokens))
+    results = dict(
+        pair
+        for group, parts in zip(groups, parallel.spread(groups, work), strict=True)
+        for pair in zip(group, parts, strict=True)
+    )
+    return [results[i] for i in range(len(trees))]

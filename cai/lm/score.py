@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from cai.lm.backbone import n_layers
 from cai.lm.cache import PrefixCache
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack, read_prefix
+from cai.lm.packing import Packed, Tree, hidden_states, pack, read_in_batches, read_prefix
 
 CHUNK = 1024
 """Positions whose logits are held at a time: 1024 x 49152 in float32 are 200 MB."""
@@ -81,7 +81,7 @@ def response_scores(
     return TokenScores(torch.cat(logprobs), torch.cat(entropies) if with_entropy else None)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def token_logprobs(
     model: PreTrainedModel,
     trees: Sequence[Tree],
@@ -96,26 +96,24 @@ def token_logprobs(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    done: list[list[Tensor]] = [[] for _ in trees]
-    for group in batches_of(trees, max_tokens):
+
+    def read(group: list[int]) -> list[list[Tensor]]:
         packed = pack([trees[i] for i in group]).to(model.device)
         scores = response_scores(model, hidden_states(model, packed), packed).logprobs.cpu()
         lengths = [len(response) for i in group for response in trees[i].responses]
         parts = iter(scores.split(lengths))
-        for i in group:
-            done[i] = [next(parts) for _ in trees[i].responses]
-        if progress is not None:
-            progress(len(group))
-    return done
+        return [[next(parts) for _ in trees[i].responses] for i in group]
+
+    return read_in_batches(trees, max_tokens, read, progress)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def option_logprobs(
     model: PreTrainedModel,
     prefix: Sequence[int],
     suffixes: Sequence[Sequence[int]],
     options: Sequence[Sequence[int]],
-    max_tokens: int = 4096,
+    max_tokens: int,
 ) -> Tensor:
     """Return the log-probability of each whole option string after ``prefix + suffix``.
 
@@ -133,12 +131,14 @@ def option_logprobs(
     """
     trees = [Tree(suffix, options) for suffix in suffixes]
     shared = read_prefix(model, prefix) if prefix else None
-    out = torch.empty(len(suffixes), len(options))
-    for group in batches_of(trees, max_tokens):
+
+    def read(group: list[int]) -> list[Tensor]:
         packed = pack([trees[i] for i in group]).to(model.device)
         cache = PrefixCache(n_layers(model), shared) if shared is not None else None
         hidden = hidden_states(model, packed, cache)
         scores = response_scores(model, hidden, packed).logprobs
         sums = scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
-        out[group] = sums.reshape(len(group), len(options)).cpu()
-    return out
+        return list(sums.reshape(len(group), len(options)).cpu())
+
+    rows = read_in_batches(trees, max_tokens, read)
+    return torch.stack(rows) if rows else torch.empty(0, len(options))

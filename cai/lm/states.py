@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from cai.lm.backbone import n_layers, run_all_layers
-from cai.lm.packing import Tree, batches_of, pack
+from cai.lm.packing import Tree, pack, read_in_batches
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -> list[Tensor]:
     """Return the upper half of the layers at the last token of each response.
 
@@ -25,13 +25,12 @@ def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -
         Per tree [responses, layers * H], float32, on the processor.
     """
     first = n_layers(model) // 2 + 1
-    done: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
+
+    def read(group: list[int]) -> list[Tensor]:
         packed = pack([trees[i] for i in group]).to(model.device)
         layers = run_all_layers(model, packed.ids, packed.positions, packed.mask)[first:]
         row, place = packed.last.unbind(1)
         ends = torch.cat([layer[row, place] for layer in layers], dim=-1).float().cpu()
-        sizes = [len(trees[i].responses) for i in group]
-        for i, part in zip(group, ends.split(sizes), strict=True):
-            done[i] = part
-    return done
+        return list(ends.split([len(trees[i].responses) for i in group]))
+
+    return read_in_batches(trees, max_tokens, read)

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai import parallel
 from cai.artifacts import Artifact, read_jsonl, write_json, write_jsonl
 from cai.config import Config
 from cai.data.persona import read_persona
@@ -113,9 +114,16 @@ def _given(
     path = settings.human_choices
     return _Given(
         choices=human_matches(Path(path), systems, asked) if path else [],
-        endpoint=endpoint_judge(config) if settings.judge_endpoint.used else None,
+        endpoint=_endpoint(config),
         rated=RatedData(config, model) if settings.ratings else None,
     )
+
+
+def _endpoint(config: Config) -> Answerer | None:
+    """Connect to the judge behind an address, in the one process that asks."""
+    assert config.evaluate is not None
+    used = config.evaluate.judge_endpoint.used and parallel.is_global_zero()
+    return endpoint_judge(config) if used else None
 
 
 def _matches(
@@ -130,8 +138,10 @@ def _matches(
     matches = twin_matches(rows, systems) if "twin_score" in rows[0] else []
     if config.evaluate.constitution_judge:
         matches += constitution_matches(config, model, systems, rows)
-    if given.endpoint is not None:
-        matches += judged_matches(("endpoint", given.endpoint), config, systems, rows)
+    if config.evaluate.judge_endpoint.used:  # one process asks, and tells the others
+        answers = given.endpoint
+        asked = answers and judged_matches(("endpoint", answers), config, systems, rows)
+        matches += parallel.broadcast(asked)
     return matches + given.choices
 
 

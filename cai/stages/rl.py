@@ -56,10 +56,8 @@ def _train_by_ppo(
     assert settings is not None
     corpus = load_corpus(config.data)
     roles = _cast(config, model, inputs[config.recipe.start.value], inputs["pm"])
-    hardware = config.hardware
-    order = Order(hardware.micro_tokens, seed_of(config.seed, "rl"))
-    prompts = _prompts(model, corpus)
-    module = PPOModule(model, roles, prompts, settings, order, hardware.sample_rows)
+    order = Order(config.hardware.micro_tokens, seed_of(config.seed, "rl"))
+    module = PPOModule(model, roles, _prompts(model, corpus), settings, order)
     twin = load_reward_model(config.hardware, model, inputs["pm"].path, "twin") or roles.reward
     watch = GoodhartWatch(config, model, roles, twin, Surroundings(corpus, out, tracker))
     job = Fit("rl", out, tracker.metrics, settings.evaluate_every, (watch,))

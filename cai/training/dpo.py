@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from cai import parallel
 from cai.algorithms.preference import Pair, dpo_loss, implicit_rewards, pairwise_accuracy
 from cai.config import DPOConfig
 from cai.lm.load import LanguageModel
@@ -56,9 +55,8 @@ class DPOModule(SupervisedModule):
             order: Of the records.
         """
         trees = [pair.tree for pair in pairs]
-        tokens = order.micro_tokens
         with model.use(roles.reference) as network:
-            scored = parallel.spread(trees, lambda part: token_logprobs(network, part, tokens))
+            scored = token_logprobs(network, trees, order.micro_tokens)
         data = TreeData(trees, [1] * len(trees), settings.optimizer, order)
         super().__init__({roles.policy: model.train_only(roles.policy)}, data, settings.optimizer)
         self._model, self._settings = model, settings

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
 
 from cai import parallel
 from cai.algorithms.masked import RunningMoments, masked_mean, moments, whiten
@@ -46,7 +45,7 @@ from cai.training.iteration import (
     read_rollouts,
     summarise,
 )
-from cai.training.optimizers import BETAS, rate, scheduled
+from cai.training.optimizers import BETAS, adamw, rate, scheduled
 from cai.training.rollouts import Rollouts, merge
 
 log = logging.getLogger(__name__)
@@ -100,7 +99,6 @@ class PPOModule(TrainingModule):
         prompts: Prompts,
         settings: RLConfig,
         order: Order,
-        sample_rows: int = 64,
     ) -> None:
         """Set up controllers and statistics.
 
@@ -110,7 +108,6 @@ class PPOModule(TrainingModule):
             prompts: Of both kinds.
             settings: Of the stage.
             order: Size of a micro-batch, and the seed.
-            sample_rows: Replies that are sampled at a time.
 
         Raises:
             UserError: If there are fewer replies than processes.
@@ -127,7 +124,7 @@ class PPOModule(TrainingModule):
         super().__init__(trained, IterationData(settings.iterations))
         self.automatic_optimization = False
         self._model, self._roles, self._prompts = model, roles, prompts
-        self._settings, self._order, self._sample_rows = settings, order, sample_rows
+        self._settings, self._order = settings, order
         self.score: Score = lambda trees: roles.reward.score(trees, order.micro_tokens)
         self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
         self.controller = kl_controller(settings.kl)
@@ -179,7 +176,7 @@ class PPOModule(TrainingModule):
         seed = self._order.seed
         seeds = [seed_of(seed, "rollout", step, attempt, i) for i in range(len(prompts))]
         mine, numbers = parallel.share(prompts), parallel.share(seeds)
-        with parallel.together(shared=False):
+        with parallel.alone():
             own = self._roll_out(mine, numbers)
         return merge(parallel.all_gather(own))
 
@@ -188,7 +185,12 @@ class PPOModule(TrainingModule):
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
         with model.sampling(self._roles.policy) as network:
             replies = generate(
-                network, prompts, seeds, sampling, model.stop_ids, batch_size=self._sample_rows
+                network,
+                prompts,
+                seeds,
+                sampling,
+                model.stop_ids,
+                batch_size=model.hardware.sample_rows,
             )
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         how = Reading(self._order.micro_tokens, self._shaping)
@@ -350,7 +352,14 @@ class PPOModule(TrainingModule):
         rates = {"policy": settings.lr, "critic": settings.critic.lr}
         return tuple(
             scheduled(
-                AdamW(self._trained[name], lr=lr, betas=BETAS, eps=1e-6, weight_decay=0.0),
+                adamw(
+                    settings.optimizer,
+                    self._trained[name],
+                    lr=lr,
+                    betas=BETAS,
+                    eps=1e-6,
+                    weight_decay=0.0,
+                ),
                 factor,
                 f"lr_{name}",
             )

@@ -13,7 +13,7 @@ from cai.config import PMConfig
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+from cai.lm.packing import Packed, Tree, hidden_states, pack, read_in_batches
 from cai.training.base import SupervisedModule, sums_of
 from cai.training.data import Batch, Order, TreeData
 
@@ -96,7 +96,7 @@ class PreferenceModule(SupervisedModule):
         return values
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score_responses(
     model: LanguageModel,
     head: ScalarHead,
@@ -113,12 +113,10 @@ def score_responses(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    done: list[list[float]] = [[] for _ in trees]
-    for group in batches_of(trees, max_tokens):
+
+    def read(group: list[int]) -> list[list[float]]:
         packed = pack([trees[i] for i in group]).to(model.device)
         scores = iter(end_scores(head, hidden_states(model.network, packed), packed).tolist())
-        for i in group:
-            done[i] = [next(scores) for _ in trees[i].responses]
-        if progress is not None:
-            progress(len(group))
-    return done
+        return [[next(scores) for _ in trees[i].responses] for i in group]
+
+    return read_in_batches(trees, max_tokens, read, progress)

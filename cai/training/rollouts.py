@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Tree, batches_of, hidden_states, pack
-from cai.lm.score import UNSHAPED, Shaping, response_scores
+from cai.lm.packing import Tree, hidden_states, pack, read_in_batches
+from cai.lm.score import UNSHAPED, Shaping, TokenScores, response_scores
 from cai.training.preference import score_responses
 
 
@@ -127,20 +127,24 @@ def logprob_grid(
         shaping: Of the distribution.
         entropies: Takes the entropy of every token in nats, in any order; None spares the work.
     """
-    parts: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
+    wanted = entropies is not None
+
+    def read(group: list[int]) -> list[TokenScores]:
         packed = pack([trees[i] for i in group]).to(model.device)
         hidden = hidden_states(model.network, packed)
-        wanted = entropies is not None
         scores = response_scores(
             model.network, hidden, packed, shaping=shaping, with_entropy=wanted
         )
-        if entropies is not None and scores.entropies is not None:
-            entropies += scores.entropies.tolist()
         lengths = [len(trees[i].responses[0]) for i in group]
-        for i, part in zip(group, scores.logprobs.cpu().split(lengths), strict=True):
-            parts[i] = part
-    return to_grid(parts)
+        own = scores.entropies.cpu().split(lengths) if scores.entropies is not None else lengths
+        parts = zip(scores.logprobs.cpu().split(lengths), own, strict=True)
+        return [TokenScores(part, x if isinstance(x, Tensor) else None) for part, x in parts]
+
+    scored = read_in_batches(trees, max_tokens, read)
+    if entropies is not None:
+        entropies += [x for part in scored if part.entropies is not None
+                      for x in part.entropies.tolist()]  # fmt: skip
+    return to_grid([part.logprobs for part in scored])
 
 
 @torch.no_grad()
@@ -148,14 +152,13 @@ def value_grid(
     model: LanguageModel, head: ScalarHead, trees: Sequence[Tree], max_tokens: int
 ) -> Grid:
     """Return the critic's values before each response token, with the active adapter."""
-    parts: list[Tensor] = [torch.empty(0)] * len(trees)
-    for group in batches_of(trees, max_tokens):
+
+    def read(group: list[int]) -> list[Tensor]:
         packed = pack([trees[i] for i in group]).to(model.device)
         values = head(hidden_states(model.network, packed)[packed.row, packed.before]).cpu()
-        lengths = [len(trees[i].responses[0]) for i in group]
-        for i, part in zip(group, values.split(lengths), strict=True):
-            parts[i] = part
-    return to_grid(parts)
+        return list(values.split([len(trees[i].responses[0]) for i in group]))
+
+    return to_grid(read_in_batches(trees, max_tokens, read))
 
 
 def to_grid(parts: Sequence[Tensor]) -> Grid:

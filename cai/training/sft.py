@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cai import parallel
 from cai.config import OptimizerConfig
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, hidden_states
@@ -58,6 +57,6 @@ class SFTModule(SupervisedModule):
 
 def mean_loss(model: LanguageModel, examples: Sequence[Tree], max_tokens: int) -> float:
     """Return the mean loss per reply token over examples, in nats."""
-    scores = parallel.spread(examples, lambda part: token_logprobs(model.network, part, max_tokens))
+    scores = token_logprobs(model.network, examples, max_tokens)
     flat = torch.cat([part for parts in scores for part in parts])
     return -float(flat.mean())
