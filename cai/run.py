@@ -58,7 +58,7 @@ def quieten() -> None:
     disable_progress_bar()
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for category in (FutureWarning, DeprecationWarning, UserWarning):
+    for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category)
 
 

@@ -57,6 +57,8 @@ def test_recipe_sets_the_chain_of_thought():
 
 
 BAD = {
+    "hardware.strategy=ddpp": ["hardware.strategy=ddpp", "ddp, shard"],
+    "trainer.max_time=8h": ["trainer.max_time=8h", "days:hours:minutes:seconds"],
     "stage=rll": ["stage=rll", "evaluate, feedback, helpful"],
     "model=nope": ["model=nope", "smollm2, tiny"],
     "pm.label_smoothin=0.1": ["pm.label_smoothin ", "pm.label_smoothing?"],

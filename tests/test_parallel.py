@@ -18,7 +18,15 @@ import torch
 from safetensors.torch import load_file
 
 from cai import parallel
-from cai.config import Accelerator, OptimizerConfig, OptimizerKind, Quantization, Schedule, Strategy
+from cai.config import (
+    Accelerator,
+    OptimizerConfig,
+    OptimizerKind,
+    Precision,
+    Quantization,
+    Schedule,
+    Strategy,
+)
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.device import processes_of, torch_device
@@ -267,6 +275,18 @@ def test_more_devices_than_there_are_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     hardware = tiny.tiny_hardware(accelerator=Accelerator.gpu, devices=8)
     with pytest.raises(UserError, match=r"hardware.devices=8, but this machine has 2 GPUs"):
+        processes_of(hardware)
+
+
+def test_what_a_device_cannot_do_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
+    hardware = tiny.tiny_hardware(accelerator=Accelerator.gpu, precision=Precision.bf16_mixed)
+    with pytest.raises(UserError, match=r"precision=bf16_mixed, but this GPU has no bfloat16"):
+        processes_of(hardware)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    hardware = tiny.tiny_hardware(accelerator=Accelerator.mps, strategy=Strategy.shard)
+    with pytest.raises(UserError, match=r"strategy=shard needs processors or CUDA devices"):
         processes_of(hardware)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cai import parallel
-from cai.config import Accelerator, HardwareConfig, ModelSource
+from cai.config import Accelerator, HardwareConfig, ModelSource, Precision, Strategy
 from cai.errors import UserError
 from cai.parallel import Processes
 
@@ -38,6 +38,7 @@ def processes_of(hardware: HardwareConfig) -> Processes:
     """
     device = torch_device(hardware)
     accelerator = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type]
+    _check_abilities(hardware, device)
     if started := parallel.started_by_launcher():
         return Processes(accelerator, started.devices, started.num_nodes)
     if device.type == "cuda" and hardware.devices > torch.cuda.device_count():
@@ -45,6 +46,14 @@ def processes_of(hardware: HardwareConfig) -> Processes:
     if device.type == "mps" and hardware.devices > 1:
         raise UserError(f"hardware.devices={hardware.devices}, but there is one mps device: use 1")
     return Processes(accelerator, hardware.devices, hardware.num_nodes)
+
+
+def _check_abilities(hardware: HardwareConfig, device: torch.device) -> None:
+    if device.type == "mps" and hardware.strategy is Strategy.shard:
+        raise UserError("hardware.strategy=shard needs processors or CUDA devices: use ddp")
+    able = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    if hardware.precision is Precision.bf16_mixed and not able:
+        raise UserError("hardware.precision=bf16_mixed, but this GPU has no bfloat16: use fp32")
 
 
 def _too_many(n: int) -> str:
