@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py measures with: random models, the arithmetic of a step, kernels by kind."""
+"""What benchmarks/gpu.py measures with: random models, the FLOP of a step, kernels by kind."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cai.lm.packing import Tree
 from cai.lm.tiny import tiny_tokenizer
 
 SHAPES = {
-    "1B": dict(hidden_size=2048, intermediate_size=8192, num_hidden_layers=16,
-               num_attention_heads=32, num_key_value_heads=8, vocab_size=49152),
-    "SmolLM2": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-                    num_attention_heads=9, num_key_value_heads=3, vocab_size=49152),
-    "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2,
-                 num_attention_heads=4, num_key_value_heads=2, vocab_size=259),
+    "1B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+               "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 49152},
+    "SmolLM2": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+                    "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+                 "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 259},
 }  # fmt: skip
 """Of Llama models with tied embeddings: 1.1B, 135M and 0.1M weights."""
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
