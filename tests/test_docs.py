@@ -1,0 +1,52 @@
+"""The tutorial is followed as it is written; what the other documents name is there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cai.composition import CONF
+
+ROOT = CONF.parent
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_the_tutorial_does_what_it_says(tmp_path):
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    [constitution] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    commands = [c.strip() for c in re.findall(r"```\n(python.*?)```", text, re.DOTALL)]
+    assert len(commands) == 3
+    folder = tmp_path / "my" / "constitution"
+    folder.mkdir(parents=True)
+    (folder / "library.yaml").write_text(constitution, encoding="utf-8")
+    said = []
+    for command in commands:
+        words = [sys.executable, *command.split()[1:], "tracking=off", "hardware.threads=1"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        said.append(done.stdout)
+    rows = next((tmp_path / "outputs" / "artifacts").glob("revise-*/revisions.jsonl"))
+    assert "readers-privacy" in rows.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_files_that_are_named_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), target
+    named = re.findall(r"`((?:cai|conf|examples)/[\w/.]+)`", text)
+    named += [f"cai/{part}" for part in re.findall(r"`((?:data|algorithms)/\w+\.py)`", text)]
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def test_rooms_are_complete():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("| room |")[1]
+    rooms = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))))
+    folders = {path.name for path in (ROOT / "cai").iterdir() if (path / "__init__.py").exists()}
+    assert folders <= rooms
+    for room in rooms:
+        assert (ROOT / "cai" / room).exists() or (ROOT / "cai" / f"{room}.py").exists(), room
