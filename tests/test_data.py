@@ -139,7 +139,7 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, said):
 
 def test_missing_and_empty_data_are_said(tmp_path):
     config = DataConfig(source=DataSource.builtin, folder=str(tmp_path), revision=None)
-    with pytest.raises(UserError, match="does not exist"):
+    with pytest.raises(UserError, match="has none of"):
         load_corpus(config)
     for path in BUILTIN.glob("*.jsonl"):
         (tmp_path / path.name).write_text(path.read_text())
@@ -197,6 +197,6 @@ def test_swapping_twice_changes_nothing_and_rows_round_trip():
     pair = Comparison(Prompt("i", "k", (human("q"),)), "x", "y", 0.25, "harmless")
     assert pair.swap().swap() == pair
     row = pair.to_row()
-    assert row["chosen"][0]["content"] == "y"
-    assert row["probability"] == 0.75
+    assert row.chosen[0]["content"] == "y"
+    assert row.probability == 0.75
     assert Comparison.from_row(row) == pair.swap()
