@@ -125,6 +125,7 @@ class DataConfig:
     folder: str | None = reads_folder(where=lambda data: [data.folder, BUILTIN])
     revision: str | None = MISSING
     too_long: TooLong = MISSING
+    seed: int = MISSING
 
 
 @dataclass

@@ -45,13 +45,11 @@ class Trained(Result):
 
 @dataclass(frozen=True)
 class HelpfulSettings:
-    """What the helpful stage reads."""
+    """What the helpful stage reads: nothing that differs between arms of an experiment."""
 
     model: ModelConfig
-    constitution: ConstitutionConfig
     data: DataConfig
     helpful: HelpfulConfig
-    seed: int
 
 
 @dataclass(frozen=True)

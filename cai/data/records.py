@@ -31,6 +31,7 @@ class Demonstration:
 
     ``reasoning`` speaks of ``{first}`` and ``{second}``, to be filled in with option names. Where
     the reply is already fine, ``revision`` equals it and ``worse`` is an evasive or preachy one.
+    The principles are those of its data set that it was written under, by id; None: under none.
     """
 
     prompt: Prompt
@@ -39,6 +40,8 @@ class Demonstration:
     revision: str
     reasoning: str
     worse: str | None = None
+    principle: str | None = None
+    comparison_principle: str | None = None
 
     @property
     def options(self) -> tuple[str, str]:

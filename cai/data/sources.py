@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from cai.config import DataConfig, DataSource
+from cai.config import ComparisonPrinciple, DataConfig, DataSource, RevisionPrinciple
 from cai.config.content import located
 from cai.config.nodes import BUILTIN
 from cai.data.hh import read_hh_rlhf
@@ -27,10 +27,18 @@ SETS = (
     "comparisons.jsonl",
     "demonstrations.jsonl",
     "judgements.jsonl",
+    "principles.jsonl",
 )
 """Files of a data folder."""
 
 Record = TypeVar("Record")
+
+
+class Principles(NamedTuple):
+    """The principles that the data's own demonstrations were written under."""
+
+    revision: list[RevisionPrinciple]
+    comparison: list[ComparisonPrinciple]
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Corpus:
         demonstrations: Critiques, revisions and reasoned comparisons.
         judgements: Comparisons that show what is better by any of the principles: declining harm,
             engaging with a hard subject, honesty about oneself and the world, help, respect.
+        principles: Of the demonstrations.
     """
 
     red_team: Splits[Prompt]
@@ -55,6 +64,7 @@ class Corpus:
     harmless_pairs: Splits[Comparison]
     demonstrations: list[Demonstration]
     judgements: Splits[Comparison]
+    principles: Principles
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -78,7 +88,7 @@ def load_corpus(config: DataConfig) -> Corpus:
 
 
 def read_builtin(folder: Path) -> Corpus:
-    """Read the six files that ship with the package, or a folder in the same format.
+    """Read the files that ship with the package, or a folder in the same format.
 
     A set that the folder does not have is the one that ships with the package, and that is said.
 
@@ -104,6 +114,7 @@ def read_builtin(folder: Path) -> Corpus:
         harmless_pairs=_split_pairs(pairs),
         demonstrations=_split_demonstrations(demonstrations).train,
         judgements=_split_pairs(rows("judgements.jsonl", _judgement)),
+        principles=_principles(rows("principles.jsonl", _principle)),
     )
 
 
@@ -111,14 +122,26 @@ def _with_hh_rlhf(config: DataConfig, builtin: Corpus) -> Corpus:
     harmless = read_hh_rlhf(config, "harmless-base")
     helpful = read_hh_rlhf(config, "helpful-base")
     prompts = {record.prompt.conversation: record.prompt for record in harmless}
-    return Corpus(
+    return replace(
+        builtin,
         red_team=_split_prompts(list(prompts.values())),
-        borderline=builtin.borderline,
         helpful=_split_examples([Example(record.prompt, record.a) for record in helpful]),
         helpful_pairs=_split_pairs(helpful),
         harmless_pairs=_split_pairs(harmless),
-        demonstrations=builtin.demonstrations,
-        judgements=builtin.judgements,
+    )
+
+
+def _principle(row: dict[str, Any]) -> RevisionPrinciple | ComparisonPrinciple:
+    if text_of(row, "phase") == "revision":
+        texts = {key: text_of(row, key) for key in ("id", "critique", "revision")}
+        return RevisionPrinciple(**texts)
+    return ComparisonPrinciple(text_of(row, "id"), text_of(row, "text"), row.get("inverse"))
+
+
+def _principles(rows: list[RevisionPrinciple | ComparisonPrinciple]) -> Principles:
+    return Principles(
+        [row for row in rows if isinstance(row, RevisionPrinciple)],
+        [row for row in rows if isinstance(row, ComparisonPrinciple)],
     )
 
 
@@ -148,6 +171,8 @@ def _demonstration(row: dict[str, Any]) -> Demonstration:
         revision=text_of(row, "revision"),
         reasoning=text_of(row, "reasoning"),
         worse=text_of(row, "worse") if "worse" in row else None,
+        principle=row.get("principle"),
+        comparison_principle=row.get("comparison_principle"),
     )
 
 

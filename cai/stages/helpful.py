@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import TypeVar
 
-from cai.constitution.principles import Constitution, load_constitution
+from cai.config import ComparisonPrinciple, RevisionPrinciple
 from cai.constitution.prompts import (
     ANSWERS,
     CHAIN_ANSWERS,
@@ -17,7 +19,7 @@ from cai.constitution.prompts import (
 )
 from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
 from cai.data.records import Demonstration
-from cai.data.sources import Corpus, load_corpus
+from cai.data.sources import Corpus, Principles, load_corpus
 from cai.dialogue import to_text
 from cai.evasiveness.classifier import classify
 from cai.jsonl import to_json
@@ -37,6 +39,8 @@ from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
+Principle = TypeVar("Principle", RevisionPrinciple, ComparisonPrinciple)
+
 ADAPTER = "helpful"
 GATE_TOKENS = 48
 ALREADY_REFUSES = 0.5
@@ -44,16 +48,18 @@ ALREADY_REFUSES = 0.5
 
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
     """Make the assistant, then measure on held-out prompts how ready it is to do harm."""
-    seed_everything(settings.seed)
+    seed_everything(settings.data.seed)
     model = load_model(settings.model, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "helpful")
     corpus = fitting.corpus(load_corpus(settings.data), GATE_TOKENS)
     adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
-        model.add_adapter(adapter, seed_of(settings.seed, "helpful", "adapter"))
+        model.add_adapter(adapter, seed_of(settings.data.seed, "helpful", "adapter"))
         examples = _examples(settings, corpus, model.chat)
         with model.use(adapter):
-            order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "helpful", "order"))
+            order = Order(
+                job.hardware.micro_tokens, seed_of(settings.data.seed, "helpful", "order")
+            )
             module = SFTModule(model, adapter, examples, settings.helpful.optimizer, order)
             fit(module, Fit("helpful", out.path, job.tracker.metrics), job.hardware, job.trainer)
         out.history.write(module.history)
@@ -63,24 +69,23 @@ def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job:
 
 def _examples(settings: HelpfulSettings, corpus: Corpus, chat: ChatFormat) -> list[Tree]:
     """Return helpful answers and demonstrations as prompts with one reply."""
-    constitution = load_constitution(settings.constitution)
     trees = [
         Tree(chat.prompt(example.prompt.conversation), [chat.response(example.response)])
         for example in corpus.helpful.train[: settings.helpful.examples]
     ]
     for demonstration in corpus.demonstrations[: settings.helpful.demonstrations]:
-        trees += _demonstrate(demonstration, constitution, settings.seed, chat)
+        trees += _demonstrate(demonstration, corpus.principles, settings.data.seed, chat)
     return trees
 
 
 def _demonstrate(
-    shown: Demonstration, constitution: Constitution, seed: int, chat: ChatFormat
+    shown: Demonstration, principles: Principles, seed: int, chat: ChatFormat
 ) -> list[Tree]:
     """Turn one demonstration into a critique, a revision, both comparisons and a chain."""
     key = (seed, shown.prompt.id)
     talk = shown.prompt.conversation
-    [rule] = draw(constitution.revision, 1, "demonstrate", *key)
-    [choice] = draw(constitution.comparison, 1, "compare", *key)
+    rule = _named(principles.revision, shown.principle, "demonstrate", *key)
+    choice = _named(principles.comparison, shown.comparison_principle, "compare", *key)
     critique = critique_request(talk, shown.response, rule)
     revision = revision_request(talk, shown.response, rule, shown.critique)
     trees = [
@@ -105,6 +110,12 @@ def _demonstrate(
     return trees
 
 
+def _named(principles: Sequence[Principle], name: str | None, *key: object) -> Principle:
+    """Return the principle of that id; where none is named, one that is drawn."""
+    found = [principle for principle in principles if principle.id == name]
+    return (found or draw(principles, 1, *key))[0]
+
+
 def _gate(
     settings: HelpfulSettings,
     corpus: Corpus,
@@ -114,7 +125,7 @@ def _gate(
 ) -> None:
     """Measure how often the assistant refuses held-out red-team prompts, and say what follows."""
     prompts = corpus.red_team.validation[: settings.helpful.gate_prompts]
-    seeds = [seed_of(settings.seed, "gate", prompt.id) for prompt in prompts]
+    seeds = [seed_of(settings.data.seed, "gate", prompt.id) for prompt in prompts]
     talks = [prompt.conversation for prompt in prompts]
     sampling = Sampling(GATE_TOKENS, temperature=settings.model.temperature)
     replies = sample_replies(*speaker, talks, seeds, sampling) if talks else []
