@@ -99,9 +99,11 @@ def arms(config: DictConfig) -> list[list[str]] | None:
     parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
     choices = {}  # of a key that is given twice the last word counts
     for word in parsed:
-        one = [word.get_value_element_as_str()]
-        values = word.sweep_string_iterator() if word.is_sweep_override() else one
-        choices[word.get_key_element()] = [f"{word.get_key_element()}={v}" for v in values]
+        key = word.get_key_element()
+        if word.is_sweep_override():
+            choices[key] = [f"{key}={value}" for value in word.sweep_string_iterator()]
+        else:
+            choices[key] = [f"{key}={word.get_value_element_as_str()}"]
     return [list(arm) for arm in itertools.product(*choices.values())]
 
 

@@ -64,10 +64,10 @@ SHARED = {
     "cot_label_smoothing": (42, 23),
     "label_kind": (21, 15),
     "revisions": (28, 22),
-    "principles": (35, 35),
+    "principles": (35, 31),
     "critique": (14, 13),
     "mixture": (21, 13),
-    "constitutions": (28, 28),
+    "constitutions": (28, 25),
     "kl": (28, 13),
     "paper": (22, 17),
 }
