@@ -26,8 +26,13 @@ def test_the_tutorial_does_what_it_says(tmp_path):
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         said.append(done.stdout)
-    rows = next((tmp_path / "outputs" / "artifacts").glob("revise-*/revisions.jsonl"))
-    assert "readers-privacy" in rows.read_text(encoding="utf-8")
+    made = [
+        path.read_text() for path in tmp_path.glob("outputs/artifacts/revise-*/revisions.jsonl")
+    ]
+    assert sum("readers-privacy" in text for text in made) == 1
+    assert len(made) == 2, "what the first command made is reused"
+    report = said[-1].strip().splitlines()[-1].rpartition(" ")[2]
+    assert (tmp_path / report).is_file()
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
