@@ -75,7 +75,7 @@ def make(folder, *overrides):
     folder.mkdir(exist_ok=True)
     out = PreferenceModels("pm", "0", folder)
     with track(how.tracking, "pm", folder.parent, {}) as tracker:
-        stage.run(chosen, no_labels(), out, Job(how.hardware, tracker))
+        stage.run(chosen, no_labels(), out, Job(how.hardware, how.trainer, tracker))
     return out, chosen
 
 
@@ -447,7 +447,7 @@ def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tm
         out = PolicyResult("rl", "0", tmp_path / critic)
         out.path.mkdir()
         with track(chosen.tracking, "rl", tmp_path, {}) as tracker:
-            given = (stages()["rl"].read(chosen), inputs, out, Job(chosen.hardware, tracker))
+            given = (stages()["rl"].read(chosen), inputs, out, Job(chosen.hardware, chosen.trainer, tracker))
             if critic == "zero":
                 rl_stage.run(*given)
                 continue
