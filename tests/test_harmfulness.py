@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from tiny import randomise, train
+from tiny import randomise, tiny_trainer, train
 
 from cai.algorithms.regression import rank_correlation, root_mean_square_error
 from cai.composition import CONF, typed

@@ -447,7 +447,8 @@ def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tm
         out = PolicyResult("rl", "0", tmp_path / critic)
         out.path.mkdir()
         with track(chosen.tracking, "rl", tmp_path, {}) as tracker:
-            given = (stages()["rl"].read(chosen), inputs, out, Job(chosen.hardware, chosen.trainer, tracker))
+            job = Job(chosen.hardware, chosen.trainer, tracker)
+            given = (stages()["rl"].read(chosen), inputs, out, job)
             if critic == "zero":
                 rl_stage.run(*given)
                 continue
