@@ -27,8 +27,10 @@ from cai.lm.generate import Sampling, generate
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.training.data import Order
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
+from cai.training.ppo import Prompts as PPOPrompts
 from cai.training.rollouts import RewardModel
 
 Prompts = list[list[int]]
@@ -132,8 +134,8 @@ def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordRew
         model.add_adapter(name, seed)
     head = ScalarHead(model.hidden_size, None)
     roles = Roles("policy", None, "critic", head, RewardModel([], 0.0, 0.0))
-    plan = (config.hardware.micro_tokens, config.seed)
-    module = PPOModule(model, roles, (prompts, prompts), config.rl, plan, lambda values, step: None)
+    order = Order(config.hardware.micro_tokens, config.seed)
+    module = PPOModule(model, roles, PPOPrompts(prompts, prompts), config.rl, order)
     module.score = score
     train_to_the_end(module, config)
     return module

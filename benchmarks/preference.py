@@ -42,8 +42,8 @@ from cai.data.sources import load_corpus
 from cai.lm.heads import ScalarHead, ScalarModel, save_model
 from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
 from cai.lm.packing import Tree
-from cai.training.data import schedule_batches
-from cai.training.preference import LabelledPair, PreferenceModule, score_responses
+from cai.training.data import Order, schedule_batches
+from cai.training.preference import PairExample, PreferenceModule, score_responses
 
 NAME = "pm"
 
@@ -75,17 +75,18 @@ def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
     """Train with this project."""
     assert config.pm is not None
     model, head = fresh(config)
-    pairs = [LabelledPair(tree, 1.0, 1.0, "harmless") for tree in sets.train]
+    pairs = [PairExample(tree, 1.0, 1.0, "harmless") for tree in sets.train]
     times: list[float] = []
 
     def record(values: Mapping[str, float], step: int) -> None:
-        times.append(clock())
+        if "loss" in values:
+            times.append(clock())
 
     with model.use(NAME):
-        plan = (config.hardware.micro_tokens, config.seed)
-        module = PreferenceModule(ScalarModel(model, NAME, head), pairs, config.pm, plan, record)
-        train_to_the_end(module, config)
-        scores = score_responses(model, head, sets.held_out, plan[0])
+        order = Order(config.hardware.micro_tokens, config.seed)
+        module = PreferenceModule(ScalarModel(model, NAME, head), pairs, config.pm, order)
+        train_to_the_end(module, config, record)
+        scores = score_responses(model, head, sets.held_out, order.micro_tokens)
     losses = [row["loss"] for row in module.history]
     return Outcome(times, losses, [chosen - rejected for chosen, rejected in scores])
 

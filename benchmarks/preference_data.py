@@ -41,9 +41,9 @@ from cai.data.rows import numbered_rows
 from cai.data.splits import family
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel, load_model
-from cai.training.data import schedule_batches
-from cai.training.preference import LabelledPair, PreferenceModule, pair_tree, score_responses
-from cai.training.trainer import fit
+from cai.training.data import Order, schedule_batches
+from cai.training.preference import PairExample, PreferenceModule, pair_tree, score_responses
+from cai.training.trainer import Fit, fit
 
 FILES = {
     "hh": ["hh-rlhf/harmless-base/*.jsonl.gz"],
@@ -142,14 +142,14 @@ def learn(
     settings, clock = config.pm, CLOCKS[timer]
     model.add_adapter(name, config.seed)
     head = ScalarHead(model.hidden_size, config.seed).to(model.device)
-    pairs = [LabelledPair(pair_tree(model, c), 1.0, 1.0, c.source) for c in train]
+    pairs = [PairExample(pair_tree(model, c), 1.0, 1.0, c.source) for c in train]
     found: list[Measured] = []
     seconds, began = 0.0, clock()
 
     def record(values: Mapping[str, float], step: int) -> None:
         nonlocal seconds, began
         done = (step + 1) * settings.optimizer.batch_size
-        if done in held_out:
+        if "loss" in values and done in held_out:
             seconds += clock() - began
             parts = held_out[done]
             scores = [margins(config, model, head, p) for p in (parts.validation, parts.test)]
@@ -157,9 +157,10 @@ def learn(
             began = clock()
 
     with model.use(name), tempfile.TemporaryDirectory() as folder:
-        plan = (config.hardware.micro_tokens, config.seed)
-        module = PreferenceModule(ScalarModel(model, name, head), pairs, settings, plan, record)
-        fit(module, config.hardware, Path(folder), name, every=len(pairs))
+        order = Order(config.hardware.micro_tokens, config.seed)
+        module = PreferenceModule(ScalarModel(model, name, head), pairs, settings, order)
+        job = Fit(name, Path(folder), record, every=len(pairs))
+        fit(module, job, config.hardware, config.trainer)
     return found
 
 
@@ -176,8 +177,8 @@ def in_order(config: Config, model: LanguageModel, train: list[Comparison]) -> l
     """Return the pairs in the order in which the PM reads them."""
     assert config.pm is not None
     lengths = [pair_tree(model, comparison).length for comparison in train]
-    plan = (config.hardware.micro_tokens, config.seed)
-    steps = schedule_batches(lengths, config.pm.optimizer, *plan)
+    tokens, seed = config.hardware.micro_tokens, config.seed
+    steps = schedule_batches(lengths, config.pm.optimizer, tokens, seed)
     return [train[i] for step in steps for micro in step for i in micro.records]
 
 

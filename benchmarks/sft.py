@@ -39,7 +39,7 @@ from cai.data.sources import load_corpus
 from cai.lm.heads import save_model
 from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
 from cai.lm.packing import Tree
-from cai.training.data import schedule_batches
+from cai.training.data import Order, schedule_batches
 from cai.training.sft import SFTModule
 
 NAME = "sft"
@@ -59,12 +59,13 @@ def ours(config: Config, examples: list[Tree], clock: Clock) -> Curve:
     times: list[float] = []
 
     def record(values: Mapping[str, float], step: int) -> None:
-        times.append(clock())
+        if "loss" in values:
+            times.append(clock())
 
     with model.use(NAME):
-        plan = (config.hardware.micro_tokens, config.seed)
-        module = SFTModule(model, NAME, examples, config.sft.optimizer, plan, record)
-        train_to_the_end(module, config)
+        order = Order(config.hardware.micro_tokens, config.seed)
+        module = SFTModule(model, NAME, examples, config.sft.optimizer, order)
+        train_to_the_end(module, config, record)
     return Curve(times, [row["loss"] for row in module.history])
 
 

@@ -20,7 +20,9 @@ from hydra import compose, initialize_config_dir
 from cai.composition import CONF, typed
 from cai.config import Config, ModelConfig
 from cai.lm.embedded import embedded_model
-from cai.training.trainer import ResumableModule, fit
+from cai.training.base import TrainingModule
+from cai.training.records import Record
+from cai.training.trainer import Fit, fit
 
 HERE = Path(__file__).parent
 Clock = Callable[[], float]
@@ -63,10 +65,13 @@ def start_clock(name: str) -> Clock:
     return CLOCKS[name]
 
 
-def train_to_the_end(module: ResumableModule, config: Config) -> None:
+def train_to_the_end(
+    module: TrainingModule, config: Config, record: Record = lambda values, step: None
+) -> None:
     """Fit a module without checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
-        fit(module, config.hardware, Path(folder), "benchmark", every=module.n_steps)
+        job = Fit("benchmark", Path(folder), record, every=module.n_steps)
+        fit(module, job, config.hardware, config.trainer)
 
 
 def timed(clock: Clock, work: Callable[[], Any]) -> tuple[float, Any]:

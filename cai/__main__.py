@@ -38,9 +38,13 @@ def _launch(cfg: DictConfig) -> Objectives | None:
     """Run one job; return what a search would optimise."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        if parallel.launched() and HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise UserError("torchrun works on one run at a time: start the arms one by one")
         config = typed(cfg)
+        several = parallel.started_by_launcher() or config.hardware.devices > 1
+        if several and HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise UserError(
+                "several processes work on one run at a time: start the arms one by one, or leave "
+                "out torchrun and hardware.devices"
+            )
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
         logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
@@ -77,7 +81,7 @@ def launch(cfg: DictConfig) -> Objectives | None:
 @contextmanager
 def _own_folder() -> Iterator[None]:
     """Keep the log and the scratch files of all processes but the leader out of ``outputs/``."""
-    if parallel.leads():
+    if parallel.is_global_zero():
         yield
         return
     logging.disable(logging.WARNING)  # the leader says it all

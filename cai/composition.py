@@ -62,7 +62,9 @@ def schema() -> type[Config]:
         UserError: If a stage that another project adds is not sound.
     """
     made = schema_of({name: stage.schema for name, stage in stages().items()})
-    ConfigStore.instance().store(name="schema", node=made)
+    node = OmegaConf.structured(made)
+    OmegaConf.set_struct(node.trainer.callbacks, False)  # anybody may name callbacks of their own
+    ConfigStore.instance().store(name="schema", node=node)
     Plugins.instance().register(ShippedSweeps)
     return made
 

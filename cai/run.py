@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from cai import parallel
 from cai.config import Config
 from cai.contracts.table import stages
 from cai.files import write_json
+from cai.lm.device import processes_of
 from cai.lm.load import load_model
 from cai.lm.speed import measure
 from cai.pipeline.cost import Cost, cost_of
@@ -31,17 +33,18 @@ def run(config: Config, folder: Path) -> None:
         folder: Folder of this job's logs and metrics.
     """
     quieten()
-    with parallel.connected():
+    processes = processes_of(config.hardware)
+    with parallel.connected(processes, identity(config)):
         _run(config, folder)
 
 
 def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store, stages())
-    if parallel.leads():
+    if parallel.is_global_zero():
         log.info("\n%s", describe(steps, config))
     result = execute(steps, config, store, folder)
-    if not parallel.leads():
+    if not parallel.is_global_zero():
         return
     if result.stage != "evaluate":
         log.info("result: %s", result.path)
@@ -60,7 +63,7 @@ def quieten() -> None:
     disable_progress_bar()
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
-    for category in (FutureWarning, DeprecationWarning, UserWarning):
+    for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category)
 
 
@@ -85,3 +88,11 @@ def estimate(steps: list[Step], config: Config) -> dict[str, Cost]:
         return {}
     speed = measure(load_model(config.model, config.hardware))
     return {step.stage.name: cost_of(step.stage.cost(config), *speed) for step in steps}
+
+
+def identity(config: Config) -> str:
+    """Name the code and the config, which must be the same in every process of a run."""
+    digest = hashlib.sha256(repr(config).encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -149,6 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, metavar="OUT.jsonl")
     parser.add_argument("--pm", type=Path, required=True, metavar="DIR", help="a pm-... result")
     parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
+    parser.add_argument("--micro-tokens", type=int, metavar="N", help="in one forward pass")
     parser.add_argument("--batch", type=int, default=256, metavar="ROWS", help="scored together")
     options = parser.parse_args(arguments)
     if options.batch < 1:
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     quieten()
     try:
-        scorer = load_scorer(options.pm, options.hardware)
+        scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
         score_file(scorer, options.source, options.target, options.batch)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

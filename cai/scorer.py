@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -67,12 +68,13 @@ class Scorer:
         ]
 
 
-def load_scorer(folder: Path, hardware: str) -> Scorer:
+def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) -> Scorer:
     """Load a PM that the pm stage saved, on the base that it was trained on.
 
     Args:
         folder: The stage's result, or one model in it.
         hardware: A file of conf/hardware.
+        micro_tokens: Padded tokens in one forward pass, if not those of that file.
 
     Raises:
         UserError: If there is no PM, or its base can't be had or is not the same any more.
@@ -88,7 +90,7 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
             f"{root / RECORD} describes a base model in a way that this version can't read "
             f"({str(error).splitlines()[0]}): make the preference model again with stage=pm"
         ) from error
-    device = _typed(HardwareConfig, OmegaConf.load(CONF / "hardware" / f"{hardware}.yaml"))
+    device = _typed(HardwareConfig, _hardware(hardware, micro_tokens))
     if config.source is ModelSource.folder:
         found = digest_of_folder(Path(config.path), "model.path")
         if found != recipe["content"]["model.path"]:
@@ -99,6 +101,13 @@ def load_scorer(folder: Path, hardware: str) -> Scorer:
     identity = [record["files"], name, str(model.device), device.micro_tokens]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     return Scorer(model, reward, device.micro_tokens, key)
+
+
+def _hardware(name: str, micro_tokens: int | None) -> Any:
+    """Compose the node as the command of the pipeline does."""
+    changes = [] if micro_tokens is None else [f"hardware.micro_tokens={micro_tokens}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(overrides=[f"+hardware={name}", *changes]).hardware
 
 
 def _find(folder: Path) -> tuple[Path, str]:

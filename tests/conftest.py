@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config
+from tiny import tiny_config, tiny_hardware
 
 from cai.composition import schema
-from cai.config import Accelerator, HardwareConfig, OptimizerConfig, Schedule
+from cai.config import OptimizerConfig, OptimizerKind, Schedule
 from cai.lm.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -25,7 +25,7 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def hardware():
-    return HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
+    return tiny_hardware()
 
 
 @pytest.fixture
@@ -36,6 +36,7 @@ def tiny(hardware):
 @pytest.fixture
 def optimizer():
     return OptimizerConfig(
+        kind=OptimizerKind.adamw,
         lr=1e-2,
         schedule=Schedule.cosine,
         warmup=0.1,

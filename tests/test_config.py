@@ -38,6 +38,7 @@ def test_every_option_composes(group, option):
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
         "constitution", "data", "hardware", "model", "recipe", "scale", "stage", "tracking",
+        "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(stages())
 
@@ -60,6 +61,8 @@ def test_recipe_sets_the_chain_of_thought():
 
 
 BAD = {
+    "hardware.strategy=ddpp": ["hardware.strategy=ddpp", "ddp, shard"],
+    "trainer.max_time=8h": ["trainer.max_time=8h", "days:hours:minutes:seconds"],
     "stage=rll": ["stage=rll", "evaluate, feedback, helpful"],
     "model=nope": ["model=nope", "smollm2, tiny"],
     "pm.label_smoothin=0.1": ["pm.label_smoothin ", "pm.label_smoothing?"],

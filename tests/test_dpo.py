@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import tiny
 import torch
 from tiny import randomise, tiny_config
 
@@ -11,9 +12,9 @@ from cai.dialogue import human
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
-from cai.training.dpo import DPOModule
+from cai.training.data import Order
+from cai.training.dpo import DPOModule, DPORoles
 from cai.training.preference import PairExample
-from cai.training.trainer import fit
 
 
 def pairs(model, label=1.0, n=16):
@@ -34,11 +35,11 @@ def train(hardware, optimizer, folder, label=1.0, **settings):
         randomise(model, name, seed=3)
     config = DPOConfig(**{"beta": 0.5, "smoothing": 0.0, "optimizer": optimizer, **settings})
     data = pairs(model, label)
-    history = []
-    record = lambda values, step: history.append(dict(values))  # noqa: E731
-    module = DPOModule(model, ("policy", "reference"), data, config, (300, 0), record)
-    fit(module, hardware, folder, "dpo")
-    return model, data, history
+    roles = DPORoles("policy", "reference")
+    module = DPOModule(model, roles, data, config, Order(300, 0))
+    with model.use("policy"):
+        tiny.train(module, folder)
+    return model, data, module.history
 
 
 def sums(model, adapter, data):

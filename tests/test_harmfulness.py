@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from tiny import randomise
+from tiny import randomise, tiny_trainer, train
 
 from cai.algorithms.regression import rank_correlation, root_mean_square_error
 from cai.composition import CONF, typed
@@ -33,9 +33,9 @@ from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.systems import Reply
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended
-from cai.training.trainer import fit
 
 TOUR = ("stage=evaluate", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu",
         "hardware.threads=1")  # fmt: skip
@@ -105,9 +105,8 @@ def trained(model, rows, settings, tmp_path, tokens=2048):
     model.add_adapter("harmfulness", 7)
     regressor = regressor_of(model, rows)
     with model.use("harmfulness"):
-        plan = (tokens, 0)
-        module = RegressionModule(model, regressor, rows, settings, plan, lambda *_: None)
-        fit(module, config().hardware, tmp_path, "test")
+        module = RegressionModule(model, regressor, rows, settings, Order(tokens, 0))
+        train(module, tmp_path)
     return regressor, module.history
 
 
@@ -186,7 +185,7 @@ def test_a_finished_regressor_is_loaded_and_not_trained_again(tiny, hardware, tm
     path = write(tmp_path / "a.jsonl", many(40))
     chosen, out = settings("evaluate.regression.lr=0.01"), Evaluation("evaluate", "0", tmp_path)
     data = RatedData(chosen, path, tiny)
-    job = Job(hardware, Tracker("evaluate", tmp_path))
+    job = Job(hardware, tiny_trainer(), Tracker("evaluate", tmp_path))
     first = train_regressor(Context(chosen, hardware, tiny, []), data, out, job)
     folder = tmp_path / "harmfulness"
     names = {p.name for p in folder.iterdir()}

@@ -2,22 +2,33 @@
 
 import copy
 
+import lightning as L
 import pytest
+import tiny
 import torch
 from tiny import randomise, tiny_config
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL
-from cai.config import CriticConfig, CriticStart, Guard, KLConfig, KLControl, RLConfig, Schedule
+from cai.config import (
+    CriticConfig,
+    CriticStart,
+    Guard,
+    KLConfig,
+    KLControl,
+    OptimizerKind,
+    RLConfig,
+    Schedule,
+)
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
+from cai.training.data import Order
 from cai.training.iteration import Roles, kl_controller
-from cai.training.ppo import PPOModule
+from cai.training.ppo import PPOModule, Prompts
 from cai.training.preference import score_responses
 from cai.training.rollouts import RewardModel, value_grid
-from cai.training.trainer import fit
 
 
 def settings(**changes):
@@ -35,6 +46,7 @@ def settings(**changes):
         "min_reply_tokens": 1,
         "epochs": 2,
         "minibatches": 2,
+        "optimizer": OptimizerKind.adamw,
         "lr": 5e-3,
         "schedule": Schedule.constant,
         "max_grad_norm": 1.0,
@@ -84,10 +96,13 @@ def cast(hardware):
 
 def make(hardware, score=None, **changes):
     model, roles = cast(hardware)
-    prompts = tuple(
-        [model.chat.prompt((human(f"{kind} {i}"),)) for i in range(5)] for kind in ("red", "help")
+    prompts = Prompts(
+        *(
+            [model.chat.prompt((human(f"{kind} {i}"),)) for i in range(5)]
+            for kind in ("red", "help")
+        )
     )
-    module = PPOModule(model, roles, prompts, settings(**changes), (2048, 0), lambda v, s: None)
+    module = PPOModule(model, roles, prompts, settings(**changes), Order(2048, 0))
     if score is not None:
         module.score = score
     return model, module
@@ -95,7 +110,7 @@ def make(hardware, score=None, **changes):
 
 def run(hardware, folder, score=None, **changes):
     model, module = make(hardware, score, **changes)
-    fit(module, hardware, folder, "rl", every=1)
+    tiny.train(module, folder, every=1)
     return model, module
 
 
@@ -105,10 +120,7 @@ def weights(model, name="policy"):
 
 @pytest.fixture(scope="module")
 def standard(tmp_path_factory):
-    from cai.config import Accelerator, HardwareConfig
-
-    hardware = HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
-    return run(hardware, tmp_path_factory.mktemp("ppo"))
+    return run(tiny.tiny_hardware(), tmp_path_factory.mktemp("ppo"))
 
 
 def test_the_first_ratio_is_one_and_the_sampler_agrees(standard):
@@ -155,7 +167,7 @@ def test_the_score_stands_on_the_last_token_even_if_it_is_the_stop_token(hardwar
 
 def test_prompts_come_in_their_shares_and_each_once_an_epoch(hardware):
     model, module = make(hardware, red_team_share=1.0, rollouts=5)
-    red, helpful = module._prompts
+    red = module._prompts.red_team
     assert sorted(module.prompts_of(0)) == sorted(red)
     assert module.prompts_of(0) != module.prompts_of(1)
     assert module.prompts_of(1) == module.prompts_of(1)
@@ -177,6 +189,7 @@ OPTIONS = [
     {"min_reply_tokens": 6},
     {"red_team_share": 1.0},
     {"schedule": Schedule.cosine},
+    {"optimizer": OptimizerKind.adamw_8bit},
     {"kl.coefficient": 1.0},
     {"kl.control": KLControl.adaptive},
     {"critic.clip": None},
@@ -208,7 +221,7 @@ def test_a_killed_run_ends_with_the_same_bits(standard, hardware, tmp_path):
 
     module.iterate = killed
     with pytest.raises(KeyError):
-        fit(module, hardware, tmp_path, "rl", every=1)
+        tiny.train(module, tmp_path, every=1)
     resumed, again = run(hardware, tmp_path)
     assert torch.equal(weights(resumed), weights(standard[0]))
     assert torch.equal(weights(resumed, "critic"), weights(standard[0], "critic"))
@@ -230,7 +243,7 @@ def test_numbers_that_are_not_finite_are_taken_back_once(hardware, tmp_path):
         return summary
 
     module.iterate = broken_once
-    fit(module, hardware, tmp_path, "rl")
+    tiny.train(module, tmp_path)
     assert calls == [0, 1]
     assert weights(model).isfinite().all()
 
@@ -240,14 +253,18 @@ def test_numbers_that_stay_broken_end_the_run_with_a_sentence(hardware, tmp_path
     before = weights(model).clone()
     module.iterate = lambda step, attempt=0: {"loss": float("inf")}
     with pytest.raises(UserError, match="diverged at iteration 0 twice"):
-        fit(module, hardware, tmp_path, "rl")
+        tiny.train(module, tmp_path)
     assert torch.equal(before, weights(model))
 
 
 def test_a_watch_can_end_the_training(hardware, tmp_path):
     _, module = make(hardware)
-    module.watch = lambda m, step: True
-    fit(module, hardware, tmp_path, "rl")
+
+    class Stop(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *rest):
+            pl_module.stopped = trainer.should_stop = len(pl_module.history) == 2
+
+    tiny.train(module, tmp_path, callbacks=[Stop()])
     assert [row["step"] for row in module.history] == [0, 1]
 
 

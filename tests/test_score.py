@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny import randomise, tiny_config
+from tiny import randomise, tiny_config, tiny_hardware
 
 import cai.score as command
 import cai.scorer as module
@@ -31,9 +31,7 @@ MEAN, LOWER = 0.25, 0.5
 @pytest.fixture(scope="module")
 def pm(tmp_path_factory):
     """A result as the pm stage leaves it: a PM of two members, and a twin."""
-    from cai.config import Accelerator, HardwareConfig
-
-    hardware = HardwareConfig(accelerator=Accelerator.cpu, threads=1, micro_tokens=2048)
+    hardware = tiny_hardware()
     config = tiny_config()
     model = load_model(config, hardware)
     store = Store(tmp_path_factory.mktemp("store"))

@@ -2,26 +2,34 @@
 
 import copy
 import math
+import random
 import signal
+from typing import ClassVar
 
+import lightning as L
+import numpy as np
 import pytest
+import tiny
 import torch
+from test_config import config as composed_config
 from tiny import randomise, tiny_config
+from transformers.models.llama.modeling_llama import LlamaMLP
 
+from cai import parallel
 from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
-from cai.config import MixtureConfig, PMConfig, Schedule
+from cai.config import MixtureConfig, OptimizerKind, PMConfig, Schedule
 from cai.dialogue import human
+from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
 from cai.lm.load import load_model
-from cai.lm.packing import Tree
-from cai.training.data import schedule_batches
-from cai.training.preference import PairExample, PreferenceModule, score_responses
+from cai.lm.packing import Tree, hidden_states, pack
+from cai.lm.score import response_scores
+from cai.training.data import Order, TreeData, schedule_batches
+from cai.training.optimizers import adamw, rate
+from cai.training.preference import PairExample, PreferenceModule, end_scores, score_responses
+from cai.training.resume import CHECKPOINT
 from cai.training.sft import SFTModule, mean_loss
-from cai.training.trainer import CHECKPOINT, fit, rate
-
-
-def ignore(values, step):
-    pass
+from cai.training.trainer import Fit, fit, seed_everything, user_callbacks
 
 
 def examples(model, n=12):
@@ -38,24 +46,27 @@ def weights(model, name):
     return torch.cat([p.detach().flatten() for p in model.adapter_parameters(name)])
 
 
+class Killed(L.Callback):
+    """Dies in the middle of a step, after its first micro-batch."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == self.step * pl_module.data.per_step + pl_module.data.per_step // 2:
+            raise KeyError("killed")
+
+
 def train(hardware, optimizer, folder, micro_tokens=2048, stop_after=None):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, (micro_tokens, 3), ignore)
+        module = SFTModule(model, "a", examples(model), optimizer, Order(micro_tokens, 3))
         if stop_after is not None:
-            step = module.training_step
-
-            def killed(number):
-                if number == stop_after:
-                    raise KeyError("killed")
-                step(number)
-
-            module.training_step = killed
             with pytest.raises(KeyError):
-                fit(module, hardware, folder, "sft", every=2)
+                tiny.train(module, folder, every=2, callbacks=[Killed(stop_after)])
         else:
-            fit(module, hardware, folder, "sft", every=2)
+            tiny.train(module, folder, every=2)
     return model, module
 
 
@@ -106,17 +117,173 @@ def test_a_killed_run_ends_with_the_same_bits(hardware, optimizer, tmp_path):
     assert not (tmp_path / CHECKPOINT).exists()
 
 
+@pytest.mark.parametrize("tokens", [2048, 120])
+def test_a_killed_run_goes_on_with_other_micro_batches(hardware, optimizer, tmp_path, tokens):
+    """Whoever has run out of memory lowers hardware.micro_tokens and goes on."""
+    undisturbed, module = train(hardware, optimizer, tmp_path / "..", 120)
+    train(hardware, optimizer, tmp_path, 120, stop_after=5)
+    resumed, again = train(hardware, optimizer, tmp_path, tokens)
+    assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a")) == (tokens == 120)
+    torch.testing.assert_close(weights(undisturbed, "a"), weights(resumed, "a"), atol=2e-3, rtol=0)
+    assert [row["step"] for row in again.history] == [row["step"] for row in module.history]
+
+
+def test_the_state_of_everything_random_is_resumed(hardware, optimizer, tmp_path):
+    class Draws(L.Callback):
+        def __init__(self):
+            self.drawn = []
+
+        def on_train_batch_start(self, *rest):
+            self.drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+
+    def run(folder, *more):
+        model = load_model(tiny_config(), hardware)
+        model.add_adapter("a", 1)
+        seed_everything(5)
+        np.random.seed(5)
+        draws = Draws()
+        with model.use("a"):
+            module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+            tiny.train(module, folder, every=2, callbacks=[*more, draws])
+        return draws.drawn
+
+    whole = run(tmp_path / "..")
+    with pytest.raises(KeyError):
+        run(tmp_path, Killed(5))
+    assert len(whole) == 6
+    assert run(tmp_path) == whole[4:]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(hardware, optimizer, tmp_path):
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    head = model.network.lm_head.weight.data
+    sound = head.clone()
+
+    class Spoil(L.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 3:
+                self.before = weights(model, "a").clone()
+                head.fill_(float("nan"))
+
+    spoil = Spoil()
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        with pytest.raises(UserError, match="the loss at step 3 is not finite"):
+            tiny.train(module, tmp_path, every=2, callbacks=[spoil])
+    head.copy_(sound)  # the next test is given the same base
+    assert torch.equal(weights(model, "a"), spoil.before)
+    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["exact_resume"]["steps"] == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", "old"])
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(hardware, optimizer, tmp_path, content):
+    if content == "old":
+        torch.save({"step": 3, "module": {}}, tmp_path / CHECKPOINT)
+    else:
+        (tmp_path / CHECKPOINT).write_bytes(content)
+    with pytest.raises(UserError, match="was written by another version or is damaged: delete it"):
+        train(hardware, optimizer, tmp_path)
+
+
+class Counts(L.Callback):
+    """What somebody may write in ten lines."""
+
+    seen: ClassVar = {}
+
+    def __init__(self, name):
+        self.name = name
+
+    def on_train_batch_end(self, trainer, pl_module, *rest):
+        self.seen[self.name] = float(trainer.callback_metrics["loss"])
+
+
+def test_a_callback_of_ones_own_comes_by_config(hardware, optimizer, tmp_path):
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    composed = composed_config("trainer.callbacks.mine._target_=test_training.Counts",
+                               "trainer.callbacks.mine.name=mine")  # fmt: skip
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        job = Fit("sft", tmp_path, lambda values, step: None)
+        fit(module, job, hardware, composed.trainer)
+    import test_training  # by the name under which the config finds it
+
+    assert test_training.Counts.seen["mine"] == pytest.approx(module.history[-1]["loss"])
+
+
+BAD_CALLBACKS = {
+    "nothing": ({}, "needs a class"),
+    "gone": ({"_target_": "nowhere.Nothing"}, "can't be made"),
+    "argument": ({"_target_": "lightning.pytorch.callbacks.Timer", "x": 1}, "can't be made"),
+    "other": ({"_target_": "builtins.dict"}, "is not a callback"),
+}
+
+
+@pytest.mark.parametrize("node, words", BAD_CALLBACKS.values(), ids=BAD_CALLBACKS)
+def test_a_callback_that_is_none_is_said(node, words):
+    with pytest.raises(UserError, match=rf"trainer.callbacks.mine.*{words}"):
+        user_callbacks(tiny.tiny_trainer(callbacks={"mine": node}))
+
+
+def test_a_training_out_of_time_is_not_finished_and_goes_on(hardware, optimizer, tmp_path):
+    undisturbed, module = train(hardware, optimizer, tmp_path / "..")
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    with model.use("a"):
+        part = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        with pytest.raises(UserError, match="max_time=0:00:00:00 ended test after step 1 of 6"):
+            tiny.train(part, tmp_path, max_time="0:00:00:00")
+    resumed, again = train(hardware, optimizer, tmp_path)
+    assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
+    assert again.history == module.history
+
+
+def test_rates_and_speed_are_metrics(hardware, optimizer, tmp_path):
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    rows = []
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), optimizer, Order(120, 3))
+        tiny.train(module, tmp_path, record=lambda values, step: rows.append((step, values)))
+    found = [row for row in rows if "lr" in row[1]]
+    assert [step for step, _ in found] == list(range(6))
+    assert all(values["tokens_per_second"] > 0 for _, values in found)
+    # the rate that the next step will use: a rise of one step, then a cosine over five
+    factors = [1.0, *(0.5 * (1 + math.cos(math.pi * k / 5)) for k in range(1, 6))]
+    assert [v["lr"] for _, v in found] == pytest.approx([1e-2 * f for f in factors])
+    assert [v["loss"] for _, v in rows if "loss" in v] == [r["loss"] for r in module.history]
+
+
+def test_every_process_has_as_many_micro_batches_and_the_extra_ones_do_not_count(
+    optimizer, monkeypatch
+):
+    optimizer.batch_size = 5
+    trees = [Tree([1] * n, [[2] * n]) for n in range(1, 11)]
+    seen = []
+    for number in range(2):
+        monkeypatch.setattr(parallel, "world_size", lambda: 2)
+        monkeypatch.setattr(parallel, "rank", lambda n=number: n)
+        data = TreeData(trees, [tree.length for tree in trees], optimizer, Order(16, 0))
+        seen.append(list(data.train_dataloader()))
+    assert len(seen[0]) == len(seen[1]) == data.n_steps * data.per_step
+    every = [b for own in seen for b in own if b.counts]
+    assert sorted(i for b in every for i in b.records) == sorted(2 * list(range(10)))
+    assert sum(b.share for b in every) == pytest.approx(data.n_steps)
+    assert any(not b.counts for own in seen for b in own)
+
+
 def test_an_interrupt_stays_one(hardware, optimizer, tmp_path):
     """Lightning would leave with an exit code, and no word of how to go on."""
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, (2048, 3), ignore)
-        module.training_step = lambda step: signal.raise_signal(signal.SIGINT)
+        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        module.loss = lambda batch: signal.raise_signal(signal.SIGINT)
         try:
             with pytest.raises(KeyboardInterrupt):
-                fit(module, hardware, tmp_path, "sft", every=2)
+                tiny.train(module, tmp_path, every=2)
         finally:
             signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
 
@@ -126,7 +293,7 @@ def test_adam_is_part_of_what_is_resumed(hardware, optimizer, tmp_path):
     undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
     train(hardware, optimizer, tmp_path, stop_after=5)
     saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
-    for state in saved["module"]["optimizers"][0]["state"].values():
+    for state in saved["optimizer_states"][0]["state"].values():
         state["exp_avg"].zero_()
     torch.save(saved, tmp_path / CHECKPOINT)
     resumed, _ = train(hardware, optimizer, tmp_path)
@@ -141,10 +308,10 @@ def test_only_the_trained_adapter_changes(hardware, optimizer, tmp_path):
     before = weights(model, "b").clone()
     base = copy.deepcopy(model.network.model.embed_tokens.weight)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, (2048, 3), ignore)
+        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
         names = {name for name, _ in module.named_parameters()}
         assert all(name.startswith("trained_a") for name in names), "frozen models stay out"
-        fit(module, hardware, tmp_path, "sft")
+        tiny.train(module, tmp_path)
     assert torch.equal(before, weights(model, "b"))
     assert torch.equal(base, model.network.model.embed_tokens.weight)
 
@@ -184,14 +351,14 @@ def pairs(model, n=16):
     return chosen
 
 
-def train_pm(hardware, settings, folder, chosen=None):
+def train_pm(hardware, settings, folder, chosen=None, tokens=4096):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("pm", 1)
     head = ScalarHead(model.hidden_size, 2)
     with model.use("pm"):
         data = chosen(model) if chosen else pairs(model)
-        module = PreferenceModule(ScalarModel(model, "pm", head), data, settings, (4096, 0), ignore)
-        fit(module, hardware, folder, "pm")
+        module = PreferenceModule(ScalarModel(model, "pm", head), data, settings, Order(tokens, 0))
+        tiny.train(module, folder)
     return model, head, module
 
 
@@ -276,3 +443,82 @@ def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, optimizer, 
         found[kind] = (float((scores[:, 0] > scores[:, 1]).float().mean()), ece)
     assert found["soft"][0] >= found["hard"][0]
     assert found["soft"][1] < found["hard"][1]
+
+
+def gradients(hardware, method):
+    """Gradients of one step and what they are of; the base attends with dropout off."""
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+    randomise(model, "a")
+    with model.use("a"):
+        parameters = model.train_only("a")
+        if method == "sft":
+            packed = pack(examples(model))
+            hidden = hidden_states(model.network, packed)
+            loss = -response_scores(model.network, hidden, packed).logprobs.mean()
+        else:
+            packed = pack([pair.tree for pair in pairs(model)])
+            hidden = hidden_states(model.network, packed)
+            loss = end_scores(ScalarHead(model.hidden_size, 2), hidden, packed).square().mean()
+        loss.backward()
+    return torch.cat([p.grad.flatten() for p in parameters])
+
+
+@pytest.mark.parametrize("method", ["sft", "pm"])
+def test_activations_computed_twice_give_the_same_gradients(method, monkeypatch):
+    whole = gradients(tiny.tiny_hardware(), method)
+    calls = []
+    original = LlamaMLP.forward
+    monkeypatch.setattr(
+        LlamaMLP,
+        "forward",
+        lambda self, *args, **kwargs: calls.append(1) or original(self, *args, **kwargs),
+    )
+    again = gradients(tiny.tiny_hardware(activation_checkpointing=True), method)
+    torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
+    assert len(calls) == 4, "both layers are computed twice"
+
+
+def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(optimizer, tmp_path):
+    """The other adapter is active again by the time of the backward pass."""
+    import test_dpo
+    import test_ppo
+
+    for train_it, name in ((test_ppo.run, "policy"), (test_dpo.train, "policy")):
+        found = []
+        for flag in (False, True):
+            folder = tmp_path / f"{train_it.__module__}-{flag}"
+            hardware = tiny.tiny_hardware(activation_checkpointing=flag)
+            more = (optimizer, folder) if train_it is test_dpo.train else (folder,)
+            found.append(weights(train_it(hardware, *more)[0], name))
+        torch.testing.assert_close(*found, atol=1e-5, rtol=0)
+
+
+def test_eight_bits_hold_the_state_in_a_quarter_of_the_memory():
+    sizes = {}
+    for kind in OptimizerKind:
+        parameter = torch.nn.Parameter(torch.ones(512, 512))
+        made = adamw(kind, [parameter], lr=1e-2, betas=(0.9, 0.95), weight_decay=0.0)
+        parameter.grad = torch.ones(512, 512)
+        made.step()
+        state = made.state[parameter].values()
+        sizes[kind] = sum(x.nbytes for x in state if isinstance(x, torch.Tensor))
+        # the first step of Adam is the rate, whatever the gradient, without decay
+        if kind is OptimizerKind.adamw:
+            assert float(parameter[0, 0].detach()) == pytest.approx(0.99, abs=1e-4)
+    for kind in (OptimizerKind.adamw_8bit, OptimizerKind.paged_adamw_8bit):
+        assert sizes[kind] < 0.26 * sizes[OptimizerKind.adamw]
+
+
+@pytest.mark.parametrize("kind", [OptimizerKind.adamw_8bit, OptimizerKind.paged_adamw_8bit])
+def test_eight_bits_learn_the_same_preference_and_resume(hardware, optimizer, tmp_path, kind):
+    optimizer.epochs = 6
+    _, _, full = train_pm(hardware, pm_settings(optimizer), tmp_path / "full")
+    optimizer.kind = kind
+    _, _, module = train_pm(hardware, pm_settings(optimizer), tmp_path / "small")
+    assert module.history[-1]["accuracy"] == full.history[-1]["accuracy"] == 1
+    optimizer.epochs = 2
+    undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
+    train(hardware, optimizer, tmp_path, stop_after=5)
+    resumed, _ = train(hardware, optimizer, tmp_path)
+    assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))

@@ -2,7 +2,21 @@
 
 import torch
 
-from cai.config import AdapterConfig, Dialect, Dtype, ModelConfig, ModelSource, Quantization
+from cai import parallel
+from cai.config import (
+    Accelerator,
+    AdapterConfig,
+    Dialect,
+    Dtype,
+    HardwareConfig,
+    ModelConfig,
+    ModelSource,
+    Precision,
+    Quantization,
+    Strategy,
+    TrainerConfig,
+)
+from cai.training.trainer import Fit, fit
 
 
 def tiny_config(**changes):
@@ -27,3 +41,37 @@ def randomise(model, name, seed=0, std=0.05):
     generator = torch.Generator().manual_seed(seed)
     for parameter in model.adapter_parameters(name):
         parameter.data = torch.randn(parameter.shape, generator=generator) * std
+
+
+def tiny_hardware(**changes):
+    values = {
+        "accelerator": Accelerator.cpu,
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": Strategy.ddp,
+        "precision": Precision.fp32,
+        "activation_checkpointing": False,
+        "threads": 1,
+        "micro_tokens": 2048,
+        "sample_rows": 64,
+    }
+    return HardwareConfig(**{**values, **changes})
+
+
+def tiny_trainer(**changes):
+    values = {
+        "max_time": None,
+        "profiler": None,
+        "detect_anomaly": False,
+        "deterministic": False,
+        "callbacks": {},
+    }
+    return TrainerConfig(**{**values, **changes})
+
+
+def train(module, folder, every=10, record=lambda values, step: None, callbacks=(), **trainer):
+    """Fit a module on the processor, with the processes that there are."""
+    folder.mkdir(exist_ok=True, parents=True)
+    hardware = tiny_hardware(devices=parallel.world_size())
+    fit(module, Fit("test", folder, record, every, tuple(callbacks)), hardware,
+        tiny_trainer(**trainer))  # fmt: skip

@@ -15,10 +15,11 @@ from hydra import compose, initialize_config_dir
 from cai.composition import CONF, typed
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
+from cai.training.data import Order
 from cai.training.iteration import Roles
-from cai.training.ppo import PPOModule
+from cai.training.ppo import PPOModule, Prompts
 from cai.training.rollouts import RewardModel
-from cai.training.trainer import fit
+from cai.training.trainer import Fit, fit
 
 
 def main() -> None:
@@ -37,14 +38,16 @@ def main() -> None:
     times: list[float] = []
 
     def record(values: Mapping[str, float], step: int) -> None:
-        times.append(clock())
+        if "score" in values:
+            times.append(clock())
 
     half = len(job["prompts"]) // 2
-    prompts = (job["prompts"][:half], job["prompts"][half:])
-    plan = (config.hardware.micro_tokens, config.seed)
-    module = PPOModule(model, roles, prompts, config.rl, plan, record)
+    prompts = Prompts(job["prompts"][:half], job["prompts"][half:])
+    order = Order(config.hardware.micro_tokens, config.seed)
+    module = PPOModule(model, roles, prompts, config.rl, order)
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    fit(module, config.hardware, Path(job["folder"]), "rl", every=config.rl.iterations)
+    run = Fit("rl", Path(job["folder"]), record, every=config.rl.iterations)
+    fit(module, run, config.hardware, config.trainer)
     result = {
         "times": times,
         "loaded": loaded,

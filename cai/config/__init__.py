@@ -26,6 +26,7 @@ from cai.config.choices import (
     Labels,
     Method,
     ModelSource,
+    OptimizerKind,
     PaperMode,
     Policy,
     Principles,
@@ -36,12 +37,12 @@ from cai.config.choices import (
     TooLong,
     TrackingMode,
 )
+from cai.config.hardware import HardwareConfig, Precision, Profiler, Strategy, TrainerConfig
 from cai.config.nodes import (
     AdapterConfig,
     ComparisonPrinciple,
     ConstitutionConfig,
     DataConfig,
-    HardwareConfig,
     ModelConfig,
     RecipeConfig,
     RevisionPrinciple,
@@ -96,10 +97,13 @@ __all__ = [
     "ModelConfig",
     "ModelSource",
     "OptimizerConfig",
+    "OptimizerKind",
     "PMConfig",
     "PaperMode",
     "Policy",
+    "Precision",
     "Principles",
+    "Profiler",
     "Quantization",
     "RLConfig",
     "RecipeConfig",
@@ -110,9 +114,11 @@ __all__ = [
     "ScaleConfig",
     "Schedule",
     "Start",
+    "Strategy",
     "TooLong",
     "TrackingConfig",
     "TrackingMode",
+    "TrainerConfig",
     "schema_of",
 ]
 
@@ -131,6 +137,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     seed: int = MISSING

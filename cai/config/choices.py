@@ -170,3 +170,12 @@ class Accelerator(Enum):
     auto = "auto"
     cpu = "cpu"
     gpu = "gpu"
+    mps = "mps"
+
+
+class OptimizerKind(Enum):
+    """AdamW with its state in float32, or by bitsandbytes in eight bits, paged or not."""
+
+    adamw = "adamw"
+    adamw_8bit = "adamw_8bit"
+    paged_adamw_8bit = "paged_adamw_8bit"

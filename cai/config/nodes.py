@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import MISSING
 
 from cai.config.choices import (
-    Accelerator,
     DataSource,
     Dialect,
     Dtype,
@@ -144,20 +143,6 @@ class ScaleConfig:
     reply_tokens: int = MISSING
     critique_tokens: int = MISSING
     evaluate_prompts: int = MISSING
-
-
-@dataclass
-class HardwareConfig:
-    """How a run is executed; never changes what is computed beyond rounding."""
-
-    accelerator: Accelerator = MISSING
-    threads: int = MISSING
-    micro_tokens: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least("hardware.micro_tokens", self.micro_tokens, 1)
-        at_least("hardware.threads", self.threads, 0)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from omegaconf import MISSING
 
-from cai.config.choices import Schedule
+from cai.config.choices import OptimizerKind, Schedule
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
@@ -15,6 +15,7 @@ from cai.errors import UserError
 class OptimizerConfig:
     """AdamW as every supervised stage uses it."""
 
+    kind: OptimizerKind = MISSING
     lr: float = MISSING
     schedule: Schedule = MISSING
     warmup: float = MISSING

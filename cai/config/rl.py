@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from cai.config.choices import CriticStart, Guard, KLControl, Schedule
+from cai.config.choices import CriticStart, Guard, KLControl, OptimizerKind, Schedule
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import at_least, at_least_all, within
 
@@ -67,6 +67,7 @@ class RLConfig:
     min_reply_tokens: int = MISSING
     epochs: int = MISSING
     minibatches: int = MISSING
+    optimizer: OptimizerKind = MISSING
     lr: float = MISSING
     schedule: Schedule = MISSING
     max_grad_norm: float = MISSING

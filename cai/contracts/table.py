@@ -97,7 +97,6 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.evaluate:run"),
         cost=costs.evaluate,
         needs=_evaluate_needs,
-        shared=lambda settings: False,
     ),
 )
 """The stages of the method, upstream first."""

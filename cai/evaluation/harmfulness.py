@@ -31,9 +31,10 @@ from cai.results.systems import GreedyReply, HarmfulnessMetrics, Prediction, Rep
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
+from cai.training.data import Order
 from cai.training.regression import RatedTree, RegressionModule, Regressor
 from cai.training.rollouts import ended
-from cai.training.trainer import fit
+from cai.training.trainer import Fit, fit
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +104,9 @@ def train_regressor(context: Context, data: RatedData, out: Evaluation, job: Job
         job.tracker.metrics({f"{ADAPTER}/{key}": value for key, value in values.items()}, step)
 
     with model.use(ADAPTER):
-        plan = (context.micro_tokens, seed_of(context.seed, ADAPTER, "order"))
-        module = RegressionModule(model, regressor, data.train, settings, plan, record)
-        fit(module, job.hardware, folder, ADAPTER)
+        order = Order(context.micro_tokens, seed_of(context.seed, ADAPTER, "order"))
+        module = RegressionModule(model, regressor, data.train, settings, order)
+        fit(module, Fit(ADAPTER, folder, record), job.hardware, job.trainer)
     save_model(model, ADAPTER, folder, head)
     out.regressor_history.write(module.history)
     metrics = validate(model, regressor, data, context.micro_tokens)

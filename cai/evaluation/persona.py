@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
+from cai import parallel
 from cai.contracts.policies import Evaluation
 from cai.data.persona import PersonaQuestion
 from cai.evaluation.measures import Metrics, mean_over
@@ -45,7 +47,7 @@ def stances(
             options = model.chat.options([f" {option}" for option in question.options])
             talks = (question.neutral, question.favoured, question.opposed)
             prompts = [model.chat.prompt(talk, OPENING) for talk in talks]
-            scores = option_logprobs(network, [], prompts, options)
+            scores = option_logprobs(network, [], prompts, options, model.read_tokens)
             found.append(Stances(*scores.double().softmax(-1)[:, 0].tolist()))
     return found
 
@@ -63,7 +65,8 @@ def measure_persona(
     for system in context.systems:
         if system.best_of > 1:
             continue
-        found = stances(context.model, system.adapter, questions)
+        ask = partial(stances, context.model, system.adapter)
+        found = parallel.spread(questions, ask)
         rows += [
             Stance(system.name, name, *stance) for name, stance in zip(ids, found, strict=True)
         ]

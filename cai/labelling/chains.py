@@ -58,7 +58,7 @@ class ChainOfThought:
                 for n in done
             ]
             scores = (
-                option_logprobs(network, [], answers, self.options)
+                option_logprobs(network, [], answers, self.options, self.model.read_tokens)
                 if answers
                 else torch.empty(0, len(self.options))
             )

@@ -25,7 +25,9 @@ class MultipleChoice:
         prefix = common_prefix(prompts)
         suffixes = [prompt[len(prefix) :] for prompt in prompts]
         with self.model.sampling(self.adapter) as network:
-            scores = option_logprobs(network, prefix, suffixes, self.options)
+            scores = option_logprobs(
+                network, prefix, suffixes, self.options, self.model.read_tokens
+            )
         read = sum(map(len, self.options))
         return [
             Answer([p], len(prompt) + read)

@@ -15,7 +15,6 @@ from cai.lm.score import token_logprobs
 from cai.seeds import draw
 
 _CALIBRATION = 48
-MAX_TOKENS = 4096
 
 
 class Contrast:
@@ -77,7 +76,7 @@ class Contrast:
     def _differences(self, trees: Sequence[Tree]) -> list[float]:
         """Return the log-odds, before calibration, that the first reply follows the rule better."""
         with self.model.sampling(self.adapter) as network:
-            scores = token_logprobs(network, trees, MAX_TOKENS)
+            scores = token_logprobs(network, trees, self.model.read_tokens)
         sums = [[float(part.sum()) for part in parts] for parts in scores]
         return [
             (good[0] - bad[0]) - (good[1] - bad[1])

@@ -200,7 +200,9 @@ def _option_shares(
     prefix = common_prefix(prompts)
     suffixes = [ids[len(prefix) :] for ids in prompts]
     with model.sampling(adapter) as network:
-        scores = option_logprobs(network, prefix, suffixes, model.chat.options(options))
+        scores = option_logprobs(
+            network, prefix, suffixes, model.chat.options(options), model.read_tokens
+        )
     return [[float(p) for p in row] for row in scores.double().softmax(-1)]
 
 

@@ -19,7 +19,6 @@ from cai.seeds import draw
 
 SHRINKAGE = 1.0
 """The answers that it learns from are few and by few hands: their style should not be learnt."""
-MAX_TOKENS = 4096
 
 
 class Probe:
@@ -74,5 +73,5 @@ class Probe:
     def _differences(self, trees: Sequence[Tree]) -> Array:
         """Return the state of the first reply less that of the second, [N, D]."""
         with self.model.sampling(self.adapter) as network:
-            states = end_states(network, trees, MAX_TOKENS)
+            states = end_states(network, trees, self.model.read_tokens)
         return torch.stack([first - second for first, second in states]).double().numpy()

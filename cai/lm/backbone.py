@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from cai.errors import UserError
@@ -64,7 +65,8 @@ def _forward(
     network = causal_lm(model)
     # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
     low = network.dtype is torch.bfloat16
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=low):
+    autocast = torch.autocast(network.device.type, torch.bfloat16, enabled=low)
+    with autocast, _recomputing(network):
         output = network.base_model(
             input_ids=ids,
             attention_mask=None if sight is None else _masks(network, positions, sight),
@@ -73,6 +75,24 @@ def _forward(
             **options,
         )
     return cast(BaseModelOutputWithPast, output)
+
+
+@contextmanager
+def _recomputing(network: PreTrainedModel) -> Iterator[None]:
+    """Let the layers drop activations that a backward pass will need, if they have been told to.
+
+    They do so in training mode only, which dropout must not see.
+    """
+    modules = network.base_model.modules() if torch.is_grad_enabled() else ()
+    layers = [m for m in modules if isinstance(m, GradientCheckpointingLayer)]
+    layers = [layer for layer in layers if layer.gradient_checkpointing]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

@@ -1,31 +1,66 @@
-"""Where and with how many threads a model runs."""
+"""Where, in how many processes and with how many threads a model runs."""
 
 from __future__ import annotations
 
 import torch
 
 from cai import parallel
-from cai.config import Accelerator, HardwareConfig, ModelSource
+from cai.config import Accelerator, HardwareConfig, ModelSource, Precision, Strategy
 from cai.errors import UserError
+from cai.parallel import Processes
 
 
 def torch_device(hardware: HardwareConfig) -> torch.device:
-    """Choose the device; each process that torchrun has started has a GPU of its own.
+    """Choose the device; each process of a machine has a GPU of its own.
 
     Raises:
-        UserError: If a GPU is asked for and there is none, or fewer than processes.
+        UserError: If one is asked for and there is none, or fewer than processes.
     """
-    cuda = torch.cuda.is_available()
-    if hardware.accelerator is Accelerator.gpu and not cuda:
+    wanted, cuda = hardware.accelerator, torch.cuda.is_available()
+    if wanted is Accelerator.gpu and not cuda:
         raise UserError("hardware.accelerator=gpu, but torch sees no GPU: use cpu or auto")
-    if not cuda or hardware.accelerator is Accelerator.cpu:
+    if wanted is Accelerator.mps:
+        if not torch.backends.mps.is_available():
+            raise UserError("hardware.accelerator=mps, but torch sees none: use cpu or auto")
+        return torch.device("mps")
+    if not cuda or wanted is Accelerator.cpu:
         return torch.device("cpu")
     if parallel.local_rank() >= torch.cuda.device_count():
-        raise UserError(
-            f"this machine has {torch.cuda.device_count()} GPUs: start as many processes with "
-            "torchrun --nproc-per-node"
-        )
+        raise UserError(_too_many(parallel.local_rank() + 1))
     return torch.device("cuda", parallel.local_rank())
+
+
+def processes_of(hardware: HardwareConfig) -> Processes:
+    """Say how many processes a run has: those that torchrun has started, or those asked for.
+
+    Raises:
+        UserError: If there are not enough devices.
+    """
+    device = torch_device(hardware)
+    accelerator = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type]
+    _check_abilities(hardware, device)
+    if started := parallel.started_by_launcher():
+        return Processes(accelerator, started.devices, started.num_nodes)
+    if device.type == "cuda" and hardware.devices > torch.cuda.device_count():
+        raise UserError(_too_many(hardware.devices))
+    if device.type == "mps" and hardware.devices > 1:
+        raise UserError(f"hardware.devices={hardware.devices}, but there is one mps device: use 1")
+    return Processes(accelerator, hardware.devices, hardware.num_nodes)
+
+
+def _check_abilities(hardware: HardwareConfig, device: torch.device) -> None:
+    if device.type == "mps" and hardware.strategy is Strategy.shard:
+        raise UserError("hardware.strategy=shard needs processors or CUDA devices: use ddp")
+    mixed = device.type == "cuda" and hardware.precision is Precision.bf16_mixed
+    if mixed and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise UserError("hardware.precision=bf16_mixed, but this GPU has no bfloat16: use fp32")
+
+
+def _too_many(n: int) -> str:
+    return (
+        f"hardware.devices={n}, but this machine has {torch.cuda.device_count()} GPUs: start as "
+        "many processes as there are"
+    )
 
 
 def set_threads(hardware: HardwareConfig, source: ModelSource) -> None:

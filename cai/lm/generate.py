@@ -72,7 +72,7 @@ class _Row:
     length: int = 0
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     model: nn.Module,
     prompts: Sequence[Sequence[int]],

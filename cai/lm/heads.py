@@ -18,6 +18,7 @@ from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
 from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
 from cai.lm.load import load_copy
+from cai.lm.shard import is_sharded
 from cai.lm.usage import has_classifier, padded_tokenizer
 
 HEAD_KEY = "base_model.model.score.weight"
@@ -85,6 +86,11 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     Raises:
         UserError: If the base is quantised, or can't be saved as a classifier.
     """
+    if is_sharded(hardware):
+        raise UserError(
+            "hardware.strategy=shard keeps the base frozen: set pm.full_finetuning=false or "
+            "hardware.strategy=ddp"
+        )
     if config.quantization is not Quantization.none:
         raise UserError(
             f"model.quantization={config.quantization.value} has no weights that can be trained: "

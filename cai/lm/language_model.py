@@ -20,10 +20,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel
 
-from cai.config import ModelConfig, Quantization
+from cai.config import HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
 from cai.lm.adapters import Targets, adapted_weights, lora_config
 from cai.lm.chat import ChatFormat
+from cai.lm.shard import is_sharded
 
 ADAPTER_FILE = "adapter_model.safetensors"
 
@@ -60,11 +61,19 @@ class LanguageModel:
     never the bare base.
     """
 
-    def __init__(self, base: Base, config: ModelConfig) -> None:
-        """Stand on a base without adapters; ``config`` gives their rank and alpha."""
+    def __init__(self, base: Base, config: ModelConfig, hardware: HardwareConfig) -> None:
+        """Stand on a base without adapters.
+
+        Args:
+            base: The network, its chat format and the layers that adapters reach.
+            config: Gives rank and alpha of the adapters.
+            hardware: Says how much fits in memory.
+        """
         base.network.requires_grad_(False)
         self.chat = base.chat
         self.config = config
+        self.hardware = hardware
+        self.sharded = is_sharded(hardware)
         self._shared = base
         self._base = base.network
 
@@ -89,6 +98,11 @@ class LanguageModel:
     def hidden_size(self) -> int:
         """Width of the last hidden state."""
         return int(self._base.config.get_text_config().hidden_size)
+
+    @property
+    def read_tokens(self) -> int:
+        """Padded tokens of a forward pass that keeps nothing for a backward pass."""
+        return 2 * self.hardware.micro_tokens
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -182,7 +196,7 @@ class LanguageModel:
         the time of sampling, and gets its exact old weights back afterwards. A quantised base
         would lose precision by that, so there the adapter stays beside it.
         """
-        if name is None or self.config.quantization is not Quantization.none:
+        if name is None or self.config.quantization is not Quantization.none or self.sharded:
             with self.use(name) as network:
                 yield network
             return

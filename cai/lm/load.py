@@ -12,6 +12,7 @@ from typing import cast
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from cai import parallel
 from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm.adapters import coverage, describe, find_targets
@@ -21,6 +22,7 @@ from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
 from cai.lm.language_model import Base, LanguageModel, has_adapter
 from cai.lm.pretrained import DTYPES, load_pretrained
+from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
 __all__ = ["LanguageModel", "has_adapter", "load_copy", "load_model"]
@@ -57,18 +59,18 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
         if _kept[0].holder() is None:
             base = _kept[0].base
             base.strip()
-            return _keep(key, base, config)
+            return _keep(key, LanguageModel(base, config, hardware), base)
     _kept.clear()
-    return _keep(key, _load(config, hardware), config)
+    base = _load(config, hardware)
+    return _keep(key, LanguageModel(base, config, hardware), base)
 
 
 def load_copy(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     """Load a base of one's own, whose weights may be trained."""
-    return LanguageModel(_load(config, hardware), config)
+    return LanguageModel(_load(config, hardware), config, hardware)
 
 
-def _keep(key: str, base: Base, config: ModelConfig) -> LanguageModel:
-    model = LanguageModel(base, config)
+def _keep(key: str, model: LanguageModel, base: Base) -> LanguageModel:
     _kept[:] = [_Kept(key, base, weakref.ref(model))]
     return model
 
@@ -79,10 +81,15 @@ def _key(config: ModelConfig, hardware: HardwareConfig) -> str:
     if config.source is ModelSource.folder and Path(config.path).is_dir():
         found = sorted(path for path in Path(config.path).rglob("*") if path.is_file())
         files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found]
-    return repr((config, hardware, files))
+    return repr((config, hardware, is_sharded(hardware), files))
 
 
 def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:
+    if is_sharded(hardware) and config.quantization is not Quantization.none:
+        raise UserError(
+            f"model.quantization={config.quantization.value} can't be sharded: use hardware=ddp, "
+            "where every device has the small base, or model.quantization=none"
+        )
     if config.source is ModelSource.tiny:
         if config.quantization is not Quantization.none:
             raise UserError("model.quantization needs saved weights: model=tiny has none")
@@ -94,15 +101,26 @@ def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:
     check_tokenizer(network, tokenizer)
     check_length(network, config)
     chat = ChatFormat(tokenizer, config.dialect, config.context, _chat_options(config, network))
-    if config.quantization is Quantization.none:
-        network = network.to(torch_device(hardware))  # type: ignore[arg-type]
-    network.eval()
-    use_cpu_attention(network)
+    _place(network, config, hardware)
     targets = find_targets(network, config.lora)
     if config.source in {ModelSource.hub, ModelSource.folder}:
         check_reading(network)
         log.info("model: %s", describe(coverage(network, targets), config.lora))
     return Base(network, chat, targets)
+
+
+def _place(network: PreTrainedModel, config: ModelConfig, hardware: HardwareConfig) -> None:
+    """Put a base on its device, or a part of it on each."""
+    device = torch_device(hardware)
+    network.eval()
+    parallel.keep_in_step(None)
+    if is_sharded(hardware):
+        shard(network, device)
+    if config.quantization is Quantization.none:
+        cast(nn.Module, network).to(device)
+    use_cpu_attention(network)
+    if hardware.activation_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def _chat_options(config: ModelConfig, network: PreTrainedModel) -> ChatOptions:

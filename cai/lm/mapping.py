@@ -1,13 +1,21 @@
-"""Reading many trees: in batches of similar length, and back in the order they were given."""
+"""Reading many trees: in batches of similar length, and back in the order they were given.
+
+Several processes share the batches, which are those of one process, so that a result has the same
+bits whoever makes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from torch import Tensor, nn
 
+from cai import parallel
 from cai.lm.backbone import causal_lm
 from cai.lm.packing import Packed, Tree, batches_of, pack
+
+R = TypeVar("R")
 
 Progress = Callable[[int], None]
 """Called with the number of trees that have just been read."""
@@ -29,13 +37,15 @@ def map_tokens(
         read: Maps a batch to numbers of its response tokens, [M, ...].
         progress: Told how many trees are done.
     """
-    done: list[list[Tensor]] = [[] for _ in trees]
-    for group, packed in _batches(model, trees, max_tokens, progress):
+    device = causal_lm(model).device
+
+    def of(group: list[int]) -> list[list[Tensor]]:
         lengths = [len(response) for i in group for response in trees[i].responses]
-        parts = iter(read(packed).cpu().split(lengths))
-        for i in group:
-            done[i] = [next(parts) for _ in trees[i].responses]
-    return done
+        numbers = read(pack([trees[i] for i in group]).to(device))
+        parts = iter(numbers.cpu().split(lengths))
+        return [[next(parts) for _ in trees[i].responses] for i in group]
+
+    return _in_batches(trees, max_tokens, of, progress)
 
 
 def map_responses(
@@ -54,18 +64,31 @@ def map_responses(
         read: Maps a batch to numbers of its responses, [R, ...].
         progress: Told how many trees are done.
     """
-    done: dict[int, Tensor] = {}
-    for group, packed in _batches(model, trees, max_tokens, progress):
-        sizes = [len(trees[i].responses) for i in group]
-        done |= zip(group, read(packed).cpu().split(sizes), strict=True)
-    return [done[i] for i in range(len(trees))]
-
-
-def _batches(
-    model: nn.Module, trees: Sequence[Tree], max_tokens: int, progress: Progress | None
-) -> Iterator[tuple[list[int], Packed]]:
     device = causal_lm(model).device
-    for group in batches_of(trees, max_tokens):
-        yield group, pack([trees[i] for i in group]).to(device)
-        if progress is not None:
-            progress(len(group))
+
+    def of(group: list[int]) -> list[Tensor]:
+        sizes = [len(trees[i].responses) for i in group]
+        return list(read(pack([trees[i] for i in group]).to(device)).cpu().split(sizes))
+
+    return _in_batches(trees, max_tokens, of, progress)
+
+
+def _in_batches(
+    trees: Sequence[Tree],
+    max_tokens: int,
+    read: Callable[[list[int]], Sequence[R]],
+    progress: Progress | None,
+) -> list[R]:
+    def work(groups: Sequence[list[int]]) -> list[Sequence[R]]:
+        made = []
+        for group in groups:
+            made.append(read(group))
+            if progress is not None:
+                progress(len(group))
+        return made
+
+    groups = list(batches_of(trees, max_tokens))
+    found: dict[int, R] = {}
+    for group, parts in zip(groups, parallel.spread(groups, work), strict=True):
+        found |= zip(group, parts, strict=True)
+    return [found[i] for i in range(len(trees))]

@@ -81,7 +81,7 @@ def response_scores(
     return TokenScores(torch.cat(logprobs), torch.cat(entropies) if with_entropy else None)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def token_logprobs(
     model: PreTrainedModel,
     trees: Sequence[Tree],
@@ -105,13 +105,13 @@ def token_logprobs(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def option_logprobs(
     model: PreTrainedModel,
     prefix: Sequence[int],
     suffixes: Sequence[Sequence[int]],
     options: Sequence[Sequence[int]],
-    max_tokens: int = 4096,
+    max_tokens: int,
 ) -> Tensor:
     """Return the log-probability of each whole option string after ``prefix + suffix``.
 
@@ -135,4 +135,5 @@ def option_logprobs(
         scores = response_scores(model, hidden_states(model, packed, cache), packed).logprobs
         return scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
 
-    return torch.stack(map_responses(model, trees, max_tokens, read))
+    rows = map_responses(model, trees, max_tokens, read)
+    return torch.stack(rows) if rows else torch.empty(0, len(options))

@@ -13,7 +13,7 @@ from cai.lm.mapping import map_responses
 from cai.lm.packing import Packed, Tree
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -> list[Tensor]:
     """Return the upper half of the layers at the last token of each response.
 

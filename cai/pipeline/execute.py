@@ -35,7 +35,7 @@ def execute(steps: Iterable[Step], config: Config, store: Store, folder: Path) -
         folder: Folder of this run, for logs, metrics and the tracker's files.
     """
     done: Done = {}
-    bring = _bring_up_to_date if parallel.leads() else _follow
+    bring = _bring_up_to_date if parallel.is_global_zero() else _follow
     for step in steps:
         done[step.stage.name] = bring(step, config, store, done, folder)
     return done[step.stage.name]
@@ -46,24 +46,24 @@ def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, fold
     with store.lock(name, step.key):
         if found := store.find(name, step.key):
             log.info("%s: reusing %s", name, found.name)
-            return cast(Result, parallel.tell(found))
+            return cast(Result, parallel.broadcast(found))
         workspace = store.partial(name, step.key)
         log.info("%s: %s %s", name, "resuming" if workspace.exists() else "making", workspace.stem)
         workspace.mkdir(exist_ok=True)
-        parallel.tell(None)
+        parallel.broadcast(None)
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
             interrupt.check()
             with parallel.together(step.stage.shared(step.settings)):
-                parallel.gather("ready")  # the others have copied the workspace
-                _run(step, done, workspace, Job(config.hardware, tracker))
+                parallel.all_gather("ready")  # the others have copied the workspace
+                _run(step, done, workspace, Job(config.hardware, config.trainer, tracker))
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
             made = {"seconds": round(seconds, 1), **environment()}
             result = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(_version(result), [_version(done[need]) for need in step.inputs])
     log.info("%s: done in %.0f s", name, seconds)
-    return cast(Result, parallel.tell(result))
+    return cast(Result, parallel.broadcast(result))
 
 
 def _follow(step: Step, config: Config, store: Store, done: Done, folder: Path) -> Result:
@@ -72,17 +72,17 @@ def _follow(step: Step, config: Config, store: Store, done: Done, folder: Path) 
     The copy holds what a killed run had finished, so both go on from the same point.
     """
     name = step.stage.name
-    if found := parallel.tell(None):
+    if found := parallel.broadcast(None):
         return cast(Result, found)
     if step.stage.shared(step.settings):
         workspace = folder / name
         shutil.copytree(store.partial(name, step.key), workspace)
         with parallel.together(shared=True):
-            parallel.gather("ready")
-            _run(step, done, workspace, Job(config.hardware, Tracker(name, folder)))
+            parallel.all_gather("ready")
+            _run(step, done, workspace, Job(config.hardware, config.trainer, Tracker(name, folder)))
         gc.collect()
         shutil.rmtree(workspace)
-    return cast(Result, parallel.tell(None))
+    return cast(Result, parallel.broadcast(None))
 
 
 def _run(step: Step, done: Done, workspace: Path, job: Job) -> None:

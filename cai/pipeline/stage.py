@@ -14,14 +14,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
-from cai.config import Config, HardwareConfig
+from cai.config import Config, HardwareConfig, TrainerConfig
 from cai.errors import UserError
 from cai.files import read_json
 from cai.tracking import Tracker
 
 RECORD = "artifact.json"
 
-HOW = frozenset({"hardware", "tracking", "stage", "outputs"})
+HOW = frozenset({"hardware", "trainer", "tracking", "stage", "outputs"})
 """Nodes that may change how a stage runs and never what it makes: handed to all, hashed by none."""
 
 S = TypeVar("S")
@@ -64,6 +64,7 @@ class Job:
     """How a stage is run."""
 
     hardware: HardwareConfig
+    trainer: TrainerConfig
     tracker: Tracker
 
 

@@ -28,7 +28,7 @@ def sample_replies(
     *,
     opening: str = "",
 ) -> list[SampledReply]:
-    """Sample one reply per conversation, all in one batch.
+    """Sample one reply per conversation, ``hardware.sample_rows`` at a time.
 
     Args:
         model: Holds the adapter.
@@ -41,7 +41,12 @@ def sample_replies(
     prompts = [model.chat.prompt(conversation, opening) for conversation in conversations]
     with model.sampling(adapter) as network:
         completions = generate(
-            network, prompts, seeds, sampling, model.stop_ids, batch_size=max(1, len(prompts))
+            network,
+            prompts,
+            seeds,
+            sampling,
+            model.stop_ids,
+            batch_size=model.hardware.sample_rows,
         )
     return [_reply(model, completion) for completion in completions]
 

@@ -39,12 +39,12 @@ def make_rows(
         for start in range(0, n, size)
     ]
     missing = [(shard, part) for shard, part in shards if not shard.exists()]
-    quiet = not parallel.leads()
+    quiet = not parallel.is_global_zero()
     with tqdm(total=n, desc=name, unit="row", leave=False, disable=quiet) as bar:
         bar.update(n - sum(len(part) for _, part in missing))
-        for first in range(0, len(missing), parallel.world()):
+        for first in range(0, len(missing), parallel.world_size()):
             interrupt.check()
-            group = missing[first : first + parallel.world()]
+            group = missing[first : first + parallel.world_size()]
             made = parallel.spread(group, lambda own: [make(part) for _, part in own])
             for (shard, part), rows in zip(group, made, strict=True):
                 shard.write(rows)

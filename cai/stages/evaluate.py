@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai import parallel
 from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation
 from cai.data.persona import read_persona
 from cai.data.records import Prompt
@@ -100,9 +101,15 @@ def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     choices, rated = settings.human_choices, settings.ratings
     return _Given(
         choices=human_matches(Path(choices), context.systems, asked) if choices else [],
-        endpoint=endpoint_judge(context.settings) if settings.judge_endpoint.used else None,
+        endpoint=_endpoint(context.settings),
         rated=RatedData(context.settings, Path(rated), context.model) if rated else None,
     )
+
+
+def _endpoint(settings: EvaluateSettings) -> Answerer | None:
+    """Connect to the judge behind an address, in the one process that asks."""
+    used = settings.evaluate.judge_endpoint.used and parallel.is_global_zero()
+    return endpoint_judge(settings) if used else None
 
 
 def _scored(
@@ -123,8 +130,10 @@ def _matches(context: Context, rows: Sequence[Reply], given: _Given) -> list[Mat
     matches = twin_matches(rows, context.systems)
     if context.evaluate.constitution_judge:
         matches += constitution_matches(context, rows)
-    if given.endpoint is not None:
-        matches += judged_matches(context, "endpoint", given.endpoint, rows)
+    if context.evaluate.judge_endpoint.used:  # one process asks, and tells the others
+        judge = given.endpoint
+        asked = judged_matches(context, "endpoint", judge, rows) if judge is not None else None
+        matches += parallel.broadcast(asked)
     return matches + given.choices
 
 

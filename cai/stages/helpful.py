@@ -31,8 +31,9 @@ from cai.results.revisions import Gate, GateReply
 from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.seeds import draw, seed_of
+from cai.training.data import Order
 from cai.training.sft import SFTModule
-from cai.training.trainer import fit, seed_everything
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +53,9 @@ def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job:
         model.add_adapter(adapter, seed_of(settings.seed, "helpful", "adapter"))
         examples = _examples(settings, corpus, model.chat)
         with model.use(adapter):
-            plan = (job.hardware.micro_tokens, seed_of(settings.seed, "helpful", "order"))
-            optimizer = settings.helpful.optimizer
-            module = SFTModule(model, adapter, examples, optimizer, plan, job.tracker.metrics)
-            fit(module, job.hardware, out.path, "helpful")
+            order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "helpful", "order"))
+            module = SFTModule(model, adapter, examples, settings.helpful.optimizer, order)
+            fit(module, Fit("helpful", out.path, job.tracker.metrics), job.hardware, job.trainer)
         out.history.write(module.history)
     save_model(model, adapter, out.model)
     _gate(settings, corpus, (model, adapter), out, job)

@@ -32,10 +32,12 @@ from cai.results.labels import PMMetrics, PMSettings
 from cai.sampling.fitting import Fitting
 from cai.seeds import seed_of
 from cai.tracking import Tracker
+from cai.training.data import Order
 from cai.training.pm_metrics import evaluate
 from cai.training.preference import PairExample, PreferenceModule, pair_tree
+from cai.training.records import Record
 from cai.training.reward import adapter_name
-from cai.training.trainer import Record, fit, seed_everything
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -195,9 +197,9 @@ def _train(
     with scorer.model.use(scorer.adapter):
         if lessons.first:
             _pretrain(settings, scorer, folder, lessons.first, job)
-        plan = (tokens, seed_of(settings.seed, name, "order"))
-        module = PreferenceModule(scorer, pairs, settings.pm, plan, record)
-        fit(module, job.hardware, folder.path, name)
+        order = Order(tokens, seed_of(settings.seed, name, "order"))
+        module = PreferenceModule(scorer, pairs, settings.pm, order)
+        fit(module, Fit(name, folder.path, record), job.hardware, job.trainer)
         known = evaluate(scorer.model, scorer.head, lessons.held_out, tokens)
     trained = {
         source: sum(pair.source == source for pair in pairs) for source in ("harmless", "helpful")
@@ -261,9 +263,9 @@ def _pretrain(
         PairExample(tree, c.probability, 1.0, c.source)
         for tree, c in zip(trees, comparisons, strict=True)
     ]
-    plan = (job.hardware.micro_tokens, seed_of(settings.seed, name, "pretrained"))
+    order = Order(job.hardware.micro_tokens, seed_of(settings.seed, name, "pretrained"))
     record = recorder(job.tracker, f"{name}/pretrain")
-    module = PreferenceModule(scorer, pairs, pm, plan, record)
-    fit(module, job.hardware, folder.path, f"{name} pretrained")
+    module = PreferenceModule(scorer, pairs, pm, order)
+    fit(module, Fit(f"{name} pretrained", folder.path, record), job.hardware, job.trainer)
     scorer.save(folder.path)
     folder.history.write(module.history)

@@ -16,14 +16,15 @@ from cai.results.common import Numbers
 from cai.sampling.fitting import Fitting
 from cai.sampling.prompts import EncodedPrompts
 from cai.seeds import seed_of
-from cai.training.dpo import DPOModule
+from cai.training.data import Order
+from cai.training.dpo import DPOModule, DPORoles
 from cai.training.iteration import Roles
-from cai.training.ppo import PPOModule
+from cai.training.ppo import PPOModule, Prompts
 from cai.training.preference import PairExample, pair_tree
 from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
-from cai.training.trainer import fit, seed_everything
-from cai.training.watch import GoodhartWatch
+from cai.training.trainer import Fit, fit, seed_everything
+from cai.training.watch import GoodhartWatch, Surroundings
 
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 
@@ -41,19 +42,19 @@ def run(settings: RLSettings, inputs: RLInputs, out: PolicyResult, job: Job) -> 
 def _train_by_ppo(
     settings: RLSettings, inputs: RLInputs, model: LanguageModel, out: PolicyResult, job: Job
 ) -> list[Numbers]:
-    rl, record = settings.rl, job.tracker.metrics
+    rl = settings.rl
     fitting = Fitting(model.chat, settings.data.too_long, "rl")
     corpus = fitting.corpus(load_corpus(settings.data), rl.reply_tokens)
     reward = load_reward_model(job.hardware, model, inputs.pm, "model")
     if reward is None:
         raise UserError("the pm stage has no preference model: delete its result and run again")
     roles = _cast(settings, model, inputs, reward)
-    plan = (job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
-    module = PPOModule(model, roles, _prompts(model, corpus), rl, plan, record)
+    order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
+    module = PPOModule(model, roles, _prompts(model, corpus), rl, order)
     twin = load_reward_model(job.hardware, model, inputs.pm, "twin") or reward
-    watch = GoodhartWatch(settings, model, roles, twin, (corpus, out, job))
-    module.watch = watch
-    fit(module, job.hardware, out.path, "rl", every=rl.evaluate_every)
+    watch = GoodhartWatch(settings, model, roles, twin, Surroundings(corpus, out, job))
+    training = Fit("rl", out.path, job.tracker.metrics, rl.evaluate_every, (watch,))
+    fit(module, training, job.hardware, job.trainer)
     save_model(model, CRITIC, out.critic, roles.critic_head)
     out.transcripts.write(watch.transcripts())
     return module.history
@@ -67,9 +68,11 @@ def _train_by_dpo(
     reference = _start_from(model, inputs.start.model, seed_of(settings.seed, "rl", "adapter"))
     comparisons = map(Comparison.from_row, inputs.pm.named("model").comparisons.read())
     pairs = [PairExample(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
-    plan = (job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
-    module = DPOModule(model, (POLICY, reference), pairs, rl.dpo, plan, job.tracker.metrics)
-    fit(module, job.hardware, out.path, "rl", every=rl.evaluate_every)
+    order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
+    module = DPOModule(model, DPORoles(POLICY, reference), pairs, rl.dpo, order)
+    with model.use(POLICY):
+        training = Fit("rl", out.path, job.tracker.metrics, rl.evaluate_every)
+        fit(module, training, job.hardware, job.trainer)
     return module.history
 
 
@@ -101,7 +104,7 @@ def _cast(
     return Roles(POLICY, reference, CRITIC, head.to(model.device), reward)
 
 
-def _prompts(model: LanguageModel, corpus: Corpus) -> tuple[EncodedPrompts, EncodedPrompts]:
+def _prompts(model: LanguageModel, corpus: Corpus) -> Prompts:
     helpful = [example.prompt for example in corpus.helpful.train]
     red_team = corpus.red_team.train
-    return EncodedPrompts(model.chat, red_team), EncodedPrompts(model.chat, helpful)
+    return Prompts(EncodedPrompts(model.chat, red_team), EncodedPrompts(model.chat, helpful))

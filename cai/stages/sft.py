@@ -24,8 +24,9 @@ from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
+from cai.training.data import Order
 from cai.training.sft import SFTModule, mean_loss
-from cai.training.trainer import fit, seed_everything
+from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +50,8 @@ def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     corpus = fitting.corpus(load_corpus(settings.data), ANSWER_TOKENS if sampled else 0)
     revisions = _revisions(settings.sft, inputs.revise.rows.read())
     n_helpful = round(len(revisions) * settings.sft.helpful_per_revision)
-    order = random.Random(seed_of(settings.seed, "sft", "helpful"))
-    prompts = order.sample(corpus.helpful.train, len(corpus.helpful.train))
+    shuffle = random.Random(seed_of(settings.seed, "sft", "helpful"))
+    prompts = shuffle.sample(corpus.helpful.train, len(corpus.helpful.train))
     if sampled:
         asked = prompts[: -(-n_helpful // SAMPLES)]
         helpful = _sampled(settings, model, inputs.helpful, asked, out)[:n_helpful]
@@ -71,10 +72,9 @@ def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     ]
     tokens = job.hardware.micro_tokens
     with model.use(ADAPTER):
-        plan = (tokens, seed_of(settings.seed, "sft", "order"))
-        optimizer = settings.sft.optimizer
-        module = SFTModule(model, ADAPTER, examples, optimizer, plan, job.tracker.metrics)
-        fit(module, job.hardware, out.path, "sft")
+        order = Order(tokens, seed_of(settings.seed, "sft", "order"))
+        module = SFTModule(model, ADAPTER, examples, settings.sft.optimizer, order)
+        fit(module, Fit("sft", out.path, job.tracker.metrics), job.hardware, job.trainer)
         loss = mean_loss(model, held_out, tokens)
     save_model(model, ADAPTER, out.model)
     out.history.write(module.history)

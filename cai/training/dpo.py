@@ -3,96 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from cai import parallel
 from cai.algorithms.preference import Pair, dpo_loss, implicit_rewards, pairwise_accuracy
 from cai.config import DPOConfig
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Packed, hidden_states, pack
+from cai.lm.packing import Packed, hidden_states
 from cai.lm.score import response_scores, token_logprobs
-from cai.training.data import schedule_batches
+from cai.training.base import SupervisedModule
+from cai.training.data import Batch, Order, TreeData
 from cai.training.preference import PairExample
-from cai.training.trainer import Record, ResumableModule, make_optimizer
 
 
-class DPOModule(ResumableModule):
+@dataclass(frozen=True)
+class DPORoles:
+    """Names of the adapter that is trained and of the one that it starts from.
+
+    Attributes:
+        policy: The caller has made it the active one.
+        reference: None is the bare base.
+    """
+
+    policy: str
+    reference: str | None
+
+
+class DPOModule(SupervisedModule):
     """Trains the policy's adapter on comparisons; the reference reads them once, beforehand."""
+
+    totals: ClassVar[tuple[str, ...]] = ("loss", "margin", "correct", "counted")
 
     def __init__(
         self,
         model: LanguageModel,
-        roles: tuple[str, str | None],
+        roles: DPORoles,
         pairs: Sequence[PairExample],
         settings: DPOConfig,
-        plan: tuple[int, int],
-        record: Record,
+        order: Order,
     ) -> None:
         """Score the comparisons under the reference and plan the steps.
 
         Args:
             model: Holds both adapters.
-            roles: Names of the policy's adapter and of the reference's; None is the bare base.
+            roles: Their names.
             pairs: Training comparisons; their weights play no part.
             settings: Loss and optimizer.
-            plan: Tokens of a micro-batch, and the seed of the order.
-            record: Takes the numbers of each step.
+            order: Of the records.
         """
-        policy, reference = roles
         trees = [pair.tree for pair in pairs]
-        with model.use(reference) as network:
-            scored = parallel.spread(trees, lambda part: token_logprobs(network, part, plan[0]))
-        super().__init__({policy: model.train_only(policy)}, record)
-        self._model, self._policy, self._pairs, self._settings = model, policy, pairs, settings
+        with model.use(roles.reference) as network:
+            scored = token_logprobs(network, trees, order.micro_tokens)
+        data = TreeData(trees, [1] * len(trees), settings.optimizer, order)
+        super().__init__({roles.policy: model.train_only(roles.policy)}, data, settings.optimizer)
+        self._model, self._settings = model, settings
         self._reference = torch.tensor([[float(r.sum()) for r in replies] for replies in scored])
-        lengths = [tree.length for tree in trees]
-        self._steps = schedule_batches(lengths, settings.optimizer, *plan)
-        self.n_steps = len(self._steps)
+        self._labels = torch.tensor([pair.label for pair in pairs])
 
-    def training_step(self, step: int) -> None:
-        """Make one update."""
-        micros = self._steps[step]
-        n_pairs = sum(len(micro.records) for micro in micros)
-        totals = torch.zeros(4)
-        for micro in parallel.share(micros):
-            totals += self._backward(micro.records, len(micro.records) / n_pairs)
-        norm = self.update(0, self._settings.optimizer.max_grad_norm)
-        loss, margin, correct, counted = parallel.total(totals.tolist())
-        values = {"loss": loss, "margin": margin, "grad_norm": norm}
-        if counted:
-            values["accuracy"] = correct / counted
-        self.report(values, step)
-
-    def _backward(self, records: Sequence[int], share: float) -> Tensor:
-        """Add the gradients of a micro-batch: its loss, margin, right and decided pairs."""
-        pairs = [self._pairs[i] for i in records]
-        packed = pack([pair.tree for pair in pairs]).to(self._model.device)
-        with self._model.use(self._policy) as network:
-            hidden = hidden_states(network, packed)
-            scores = reply_sums(response_scores(network, hidden, packed).logprobs, packed)
-        policy = Pair(*scores.reshape(-1, 2).unbind(1))
-        reference = Pair(*self._reference[list(records)].to(scores.device).unbind(1))
-        labels = torch.tensor([pair.label for pair in pairs], device=scores.device)
-        settings = self._settings
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Weigh the log-ratios of policy and reference by the labels."""
+        network, settings = self._model.network, self._settings
+        hidden = hidden_states(network, batch.packed)
+        sums = reply_sums(response_scores(network, hidden, batch.packed).logprobs, batch.packed)
+        policy = Pair(*sums.reshape(-1, 2).unbind(1))
+        reference = Pair(*self._reference[batch.records].to(sums.device).unbind(1))
+        labels = self._labels[batch.records].to(sums.device)
         loss = dpo_loss(policy, reference, labels, settings.beta, smoothing=settings.smoothing)
-        self.manual_backward(loss * share)
-        rewards = implicit_rewards(
-            Pair(policy.a.detach(), policy.b.detach()), reference, settings.beta
-        )
+        rewards = implicit_rewards(Pair(*(x.detach() for x in policy)), reference, settings.beta)
         accuracy = pairwise_accuracy(rewards, labels)
         margin = ((rewards.a - rewards.b) * torch.sign(labels - 0.5)).mean()
-        return torch.tensor(
-            [float(loss.detach()) * share, float(margin) * share, *map(float, accuracy)]
-        )
+        parts = [float(loss.detach()) * batch.share, float(margin) * batch.share]
+        return loss * batch.share, torch.tensor([*parts, *map(float, accuracy)])
 
-    def configure_optimizers(self) -> Any:
-        """Make AdamW and its schedule."""
-        parameters = list(self._trained[self._policy])
-        optimizer, scheduler = make_optimizer(parameters, self._settings.optimizer, self.n_steps)
-        return [optimizer], [scheduler]
+    def summary(self, totals: dict[str, float], norm: float, units: int) -> dict[str, float]:
+        """Add the margin, and the accuracy on pairs that have a better side."""
+        values = {"loss": totals["loss"], "margin": totals["margin"], "grad_norm": norm}
+        if totals["counted"]:
+            values["accuracy"] = totals["correct"] / totals["counted"]
+        return values
 
 
 def reply_sums(logprobs: Tensor, packed: Packed) -> Tensor:

@@ -43,6 +43,19 @@ class Roles:
     reward: RewardModel
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How replies are read.
+
+    Attributes:
+        max_tokens: Padded tokens of one forward pass.
+        shaping: What the sampler did to the logits.
+    """
+
+    max_tokens: int
+    shaping: Shaping
+
+
 class UpdateStats(NamedTuple):
     """What one iteration of updates did, averaged over its minibatches."""
 
@@ -90,7 +103,7 @@ def read_rollouts(
     trees: list[Tree],
     replies: Sequence[Completion],
     scores: Tensor,
-    how: tuple[int, Shaping],
+    how: Reading,
 ) -> Rollouts:
     """Read replies once with the policy, the reference and the critic.
 
@@ -100,15 +113,15 @@ def read_rollouts(
         trees: Prompts with what was sampled.
         replies: The samples.
         scores: Of the replies, [B].
-        how: Padded tokens in one forward pass, and what the sampler did to the logits.
+        how: In what portions, and under which distribution.
     """
     entropies: list[float] = []
     with model.use(roles.policy):
-        policy = logprob_grid(model, trees, *how, entropies)
+        policy = logprob_grid(model, trees, how.max_tokens, how.shaping, entropies)
     with model.use(roles.reference):
-        reference = logprob_grid(model, trees, *how)
+        reference = logprob_grid(model, trees, how.max_tokens, how.shaping)
     with model.use(roles.critic):
-        values = value_grid(model, roles.critic_head, trees, how[0])
+        values = value_grid(model, roles.critic_head, trees, how.max_tokens)
     sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])
     return Rollouts(
         trees=trees,

@@ -6,13 +6,13 @@ import copy
 import logging
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from cai import parallel
 from cai.algorithms.masked import RunningMoments, masked_mean, moments, whiten
@@ -32,7 +32,10 @@ from cai.lm.load import LanguageModel
 from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
 from cai.lm.score import Shaping, response_scores
 from cai.seeds import seed_of
+from cai.training.base import TrainingModule, clip, parameters_of
+from cai.training.data import IterationData, Order
 from cai.training.iteration import (
+    Reading,
     Roles,
     UpdateStats,
     average,
@@ -42,8 +45,8 @@ from cai.training.iteration import (
     read_rollouts,
     summarise,
 )
+from cai.training.optimizers import BETAS, adamw, rate, scheduled
 from cai.training.rollouts import Rollouts, merge
-from cai.training.trainer import Record, ResumableModule, rate
 
 log = logging.getLogger(__name__)
 
@@ -53,77 +56,103 @@ POLICY, CRITIC = 0, 1
 Score = Callable[[Sequence[Tree]], Tensor]
 """Maps replies to scores [B]; the preference model, unless a programmed one takes its place."""
 
-Watch = Callable[["PPOModule", int], bool]
-"""Looks at the policy every ``rl.evaluate_every`` iterations; True ends the training."""
+
+@dataclass(frozen=True)
+class Prompts:
+    """Token ids to start replies from.
+
+    Attributes:
+        red_team: Provocations.
+        helpful: Plain requests.
+    """
+
+    red_team: Sequence[Sequence[int]]
+    helpful: Sequence[Sequence[int]]
 
 
-class PPOModule(ResumableModule):
-    """Proximal policy optimisation of one adapter, with the others frozen beside it."""
+@dataclass(frozen=True)
+class Portion:
+    """A part of a minibatch that goes through the networks at once.
+
+    Attributes:
+        rows: Of the rollouts.
+        share: Of the minibatch's tokens; 0 keeps a process in step that has nothing left to do.
+        last: Whether the processes add up their gradients after it.
+    """
+
+    rows: list[int]
+    share: float
+    last: bool
+
+
+class PPOModule(TrainingModule):
+    """Proximal policy optimisation of one adapter, with the others frozen beside it.
+
+    Optimisation is manual: one training step is an iteration, which collects its own rollouts and
+    makes many updates of two networks.
+    """
 
     def __init__(
         self,
         model: LanguageModel,
         roles: Roles,
-        prompts: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]],
+        prompts: Prompts,
         settings: RLConfig,
-        plan: tuple[int, int],
-        record: Record,
+        order: Order,
     ) -> None:
         """Set up controllers and statistics.
 
         Args:
             model: Holds all adapters.
             roles: Their names.
-            prompts: Red-team and helpful prompts as token ids.
+            prompts: Of both kinds.
             settings: Of the stage.
-            plan: Tokens of a micro-batch, and the seed.
-            record: Takes the numbers of each iteration.
+            order: Size of a micro-batch, and the seed.
 
         Raises:
             UserError: If there are fewer replies than processes.
         """
-        if settings.rollouts < parallel.world():
+        if settings.rollouts < parallel.world_size():
             raise UserError(
-                f"rl.rollouts={settings.rollouts} is too few for {parallel.world()} processes: "
-                "start fewer, or raise it"
+                f"rl.rollouts={settings.rollouts} is too few for {parallel.world_size()} "
+                "processes: start fewer, or raise it"
             )
         adapters = model.train_only(roles.policy, roles.critic)
         half = len(adapters) // 2
         critic = [*adapters[half:], *roles.critic_head.parameters()]
-        super().__init__({"policy": adapters[:half], "critic": critic}, record)
+        trained = {"policy": adapters[:half], "critic": critic}
+        super().__init__(trained, IterationData(settings.iterations))
+        self.automatic_optimization = False
         self._model, self._roles, self._prompts = model, roles, prompts
-        self._settings, self._plan = settings, plan
-        self.score: Score = lambda trees: roles.reward.score(trees, plan[0])
+        self._settings, self._order = settings, order
+        self.score: Score = lambda trees: roles.reward.score(trees, order.micro_tokens)
         self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
-        self.n_steps = settings.iterations
-        self.watch: Watch | None = None
         self.stopped = False
 
-    def training_step(self, step: int) -> None:
+    def training_step(self, step: int, batch_idx: int) -> None:
         """Make one iteration; one that goes wrong is taken back and tried once more.
 
         Raises:
             UserError: If it goes wrong again.
         """
         if self.stopped:
+            self.trainer.should_stop = True
             return
-        before = copy.deepcopy(self.training_state())
+        before = copy.deepcopy(self._state())
         for attempt in range(2):
             summary = self.iterate(step, attempt)
             if all(map(math.isfinite, summary.values())):
                 break
             log.warning("rl: iteration %d gave numbers that are not finite; taken back", step)
-            self.load_training_state(before)
+            self._take_back(before)
         else:
             raise UserError(
                 f"rl diverged at iteration {step} twice: lower rl.lr or rl.critic.lr; the last "
                 "good checkpoint is kept, and another rate starts afresh"
             )
         self.report(summary, step)
-        if self.watch is not None and (step + 1) % self._settings.evaluate_every == 0:
-            self.stopped = parallel.tell(self.watch(self, step))
 
     def iterate(self, step: int, attempt: int = 0) -> dict[str, float]:
         """Roll out, reward, estimate advantages, update, steer the KL coefficient."""
@@ -144,19 +173,27 @@ class PPOModule(ResumableModule):
         whatever is estimated from them, and whitened, is that of the whole batch.
         """
         prompts = self.prompts_of(step)
-        seeds = [seed_of(self._plan[1], "rollout", step, attempt, i) for i in range(len(prompts))]
-        own = self._roll_out(parallel.share(prompts), parallel.share(seeds))
-        return merge(parallel.gather(own))
+        seed = self._order.seed
+        seeds = [seed_of(seed, "rollout", step, attempt, i) for i in range(len(prompts))]
+        mine, numbers = parallel.share(prompts), parallel.share(seeds)
+        with parallel.alone():
+            own = self._roll_out(mine, numbers)
+        return merge(parallel.all_gather(own))
 
     def _roll_out(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> Rollouts:
         settings, model = self._settings, self._model
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
         with model.sampling(self._roles.policy) as network:
             replies = generate(
-                network, prompts, seeds, sampling, model.stop_ids, batch_size=len(prompts)
+                network,
+                prompts,
+                seeds,
+                sampling,
+                model.stop_ids,
+                batch_size=model.hardware.sample_rows,
             )
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
-        how = (self._plan[0], self._shaping)
+        how = Reading(self._order.micro_tokens, self._shaping)
         found = read_rollouts(model, self._roles, trees, replies, self.score(trees), how)
         penalty = settings.missing_eos_penalty
         return found._replace(scores=penalise_missing_eos(found.scores, found.ended, penalty))
@@ -165,7 +202,8 @@ class PPOModule(ResumableModule):
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""
         n_red = round(self._settings.rollouts * self._settings.red_team_share)
         numbers = (n_red, self._settings.rollouts - n_red)
-        return draw_prompts(self._prompts, numbers, self._plan[1], step)
+        pools = (self._prompts.red_team, self._prompts.helpful)
+        return draw_prompts(pools, numbers, self._order.seed, step)
 
     def rewards(self, rollouts: Rollouts) -> Tensor:
         """Combine scores, scaled if asked for, with the KL penalty: [B, T]."""
@@ -192,7 +230,7 @@ class PPOModule(ResumableModule):
         done: list[UpdateStats] = []
         for epoch in range(settings.epochs):
             order = list(range(len(rollouts.trees)))
-            random.Random(seed_of(self._plan[1], "minibatches", step, epoch)).shuffle(order)
+            random.Random(seed_of(self._order.seed, "minibatches", step, epoch)).shuffle(order)
             for part in range(settings.minibatches):
                 rows = order[part :: settings.minibatches]
                 if not rows:
@@ -206,30 +244,58 @@ class PPOModule(ResumableModule):
         self, rows: list[int], rollouts: Rollouts, advantages: Advantages, train_policy: bool
     ) -> UpdateStats:
         """Make one clipped update of the policy and one of the critic."""
-        n_tokens = sum(len(rollouts.trees[row].responses[0]) for row in rows)
-        own = parallel.share(rows)
-        trees = [rollouts.trees[row] for row in own]
         totals = torch.zeros(6)
-        for group in batches_of(trees, self._plan[0]):
-            packed = pack([trees[i] for i in group]).to(self._model.device)
-            chosen = [own[i] for i in group]
-            share = len(packed.targets) / n_tokens
-            stats = self._critic_backward(packed, chosen, rollouts, advantages, share)
+        for portion in self._portions(rows, rollouts):
+            packed = pack([rollouts.trees[row] for row in portion.rows]).to(self._model.device)
+            stats = self._critic_backward(packed, portion, rollouts, advantages)
             if train_policy:
-                stats = stats + self._policy_backward(packed, chosen, rollouts, advantages, share)
-            totals += stats * share
-        norm = self.update(POLICY, self._settings.max_grad_norm) if train_policy else 0.0
-        critic_norm = self.update(CRITIC, self._settings.max_grad_norm)
-        value, held, policy, clipped, kl, ratio = parallel.total(totals.tolist())
+                stats = stats + self._policy_backward(packed, portion, rollouts, advantages)
+            totals += stats * portion.share
+        norm = self.update(POLICY) if train_policy else 0.0
+        critic_norm = self.update(CRITIC)
+        value, held, policy, clipped, kl, ratio = parallel.all_reduce(totals.tolist())
         return UpdateStats(policy, value, clipped, kl, ratio, held, norm, critic_norm, 1)
+
+    def _portions(self, rows: list[int], rollouts: Rollouts) -> Iterator[Portion]:
+        """Cut this process's share of a minibatch; every process gets as many portions."""
+        world = parallel.world_size()
+        n_tokens = sum(len(rollouts.trees[row].responses[0]) for row in rows)
+        cut = []
+        for rank in range(world):
+            own = rows[rank::world]
+            groups = batches_of([rollouts.trees[row] for row in own], self._order.micro_tokens)
+            cut.append([[own[i] for i in group] for group in groups])
+        mine, n = cut[parallel.rank()], max(map(len, cut))
+        for number in range(n):
+            chosen = mine[number] if number < len(mine) else []
+            tokens = sum(len(rollouts.trees[row].responses[0]) for row in chosen)
+            yield Portion(chosen or rows[:1], tokens / n_tokens, number == n - 1)
+
+    def _backward(self, loss: Tensor, portion: Portion) -> None:
+        """Add a portion's gradients; processes average theirs after the last one."""
+        strategy, waits = self.trainer.strategy, not portion.last
+        held: AbstractContextManager[Any] = nullcontext()
+        if waits and parallel.world_size() > 1:
+            held = strategy.block_backward_sync()  # type: ignore[attr-defined]
+        with held:
+            self.manual_backward(loss * (portion.share * parallel.world_size()))
+
+    def update(self, index: int) -> float:
+        """Clip the gradients of one optimizer, step it and its schedule; return their norm."""
+        optimizers, schedulers = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizers, list) and isinstance(schedulers, list)
+        norm = clip(parameters_of(optimizers[index]), self._settings.max_grad_norm)
+        optimizers[index].step()
+        optimizers[index].zero_grad()
+        schedulers[index].step()  # type: ignore[call-arg]
+        return norm
 
     def _policy_backward(
         self,
         packed: Packed,
-        rows: list[int],
+        portion: Portion,
         rollouts: Rollouts,
         advantages: Advantages,
-        share: float,
     ) -> Tensor:
         settings = self._settings
         bonus = settings.entropy_bonus
@@ -243,66 +309,105 @@ class PPOModule(ResumableModule):
                 with_entropy=bonus > 0,
                 entropy_gradient=bonus > 0,
             )
-        everything = torch.ones_like(now.logprobs, dtype=torch.bool)
-        loss = policy_loss(
-            now.logprobs,
-            flat(rollouts.logp, packed, rows),
-            flat(advantages.advantages, packed, rows),
-            everything,
-            settings.clip,
-        )
-        total = loss.loss
-        if now.entropies is not None:
-            total = total - bonus * masked_mean(now.entropies, everything)
-        self.manual_backward(total * share)
+            everything = torch.ones_like(now.logprobs, dtype=torch.bool)
+            loss = policy_loss(
+                now.logprobs,
+                flat(rollouts.logp, packed, portion.rows),
+                flat(advantages.advantages, packed, portion.rows),
+                everything,
+                settings.clip,
+            )
+            total = loss.loss
+            if now.entropies is not None:
+                total = total - bonus * masked_mean(now.entropies, everything)
+            self._backward(total, portion)  # activations may be computed again: same adapter
         numbers = (loss.loss.detach(), loss.clip_fraction, loss.approx_kl, loss.mean_ratio)
         return torch.tensor([0.0, 0.0, *(float(number) for number in numbers)])
 
     def _critic_backward(
         self,
         packed: Packed,
-        rows: list[int],
+        portion: Portion,
         rollouts: Rollouts,
         advantages: Advantages,
-        share: float,
     ) -> Tensor:
         with self._model.use(self._roles.critic) as network:
             hidden = hidden_states(network, packed)
             values = self._roles.critic_head(hidden[packed.row, packed.before])
-        loss = value_loss(
-            values,
-            flat(rollouts.values, packed, rows),
-            flat(advantages.returns, packed, rows),
-            torch.ones_like(values, dtype=torch.bool),
-            self._settings.critic.clip,
-        )
-        self.manual_backward(loss.loss * share)
+            loss = value_loss(
+                values,
+                flat(rollouts.values, packed, portion.rows),
+                flat(advantages.returns, packed, portion.rows),
+                torch.ones_like(values, dtype=torch.bool),
+                self._settings.critic.clip,
+            )
+            self._backward(loss.loss, portion)
         return torch.tensor([float(loss.loss.detach()), float(loss.clip_fraction), 0, 0, 0, 0])
 
     def configure_optimizers(self) -> Any:
         """Make an optimizer and a schedule for the policy and for the critic."""
         settings = self._settings
         n_updates = settings.iterations * settings.epochs * settings.minibatches
-        rates = {"policy": settings.lr, "critic": settings.critic.lr}
-        optimizers = [
-            AdamW(self._trained[name], lr=lr, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.0)
-            for name, lr in rates.items()
-        ]
         factor = rate(settings.schedule, 0.0, n_updates)
-        return optimizers, [LambdaLR(optimizer, factor) for optimizer in optimizers]
+        rates = {"policy": settings.lr, "critic": settings.critic.lr}
+        return tuple(
+            scheduled(
+                adamw(
+                    settings.optimizer,
+                    self._trained[name],
+                    lr=lr,
+                    betas=BETAS,
+                    eps=1e-6,
+                    weight_decay=0.0,
+                ),
+                factor,
+                f"lr_{name}",
+            )
+            for name, lr in rates.items()
+        )
 
-    def training_state(self) -> dict[str, Any]:
-        """Add the controller and the running statistics to the state."""
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the controller and the running statistics."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ppo"] = self._steering()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what ``on_save_checkpoint`` kept."""
+        super().on_load_checkpoint(checkpoint)
+        self._steer(checkpoint["ppo"])
+
+    def _steering(self) -> dict[str, Any]:
         return {
-            **super().training_state(),
             "kl": self.controller.state_dict(),
             "moments": self.score_moments.state_dict(),
             "stopped": self.stopped,
         }
 
-    def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take over what ``training_state`` returned."""
-        super().load_training_state(state)
+    def _steer(self, state: dict[str, Any]) -> None:
         self.controller.load_state_dict(state["kl"])
         self.score_moments.load_state_dict(state["moments"])
         self.stopped = state["stopped"]
+
+    def _state(self) -> dict[str, Any]:
+        """Return all that an iteration changes."""
+        return {
+            "weights": {name: [p.detach() for p in ps] for name, ps in self._trained.items()},
+            "optimizers": [o.state_dict() for o in self.trainer.optimizers],
+            "schedulers": [c.scheduler.state_dict() for c in self.trainer.lr_scheduler_configs],
+            "steering": self._steering(),
+            "random": torch.get_rng_state(),
+        }
+
+    @torch.no_grad()
+    def _take_back(self, state: dict[str, Any]) -> None:
+        """Undo an iteration."""
+        for name, parameters in self._trained.items():
+            for parameter, saved in zip(parameters, state["weights"][name], strict=True):
+                parameter.copy_(saved)
+        for optimizer, saved in zip(self.trainer.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        configs = self.trainer.lr_scheduler_configs
+        for config, saved in zip(configs, state["schedulers"], strict=True):
+            config.scheduler.load_state_dict(saved)
+        self._steer(state["steering"])
+        torch.set_rng_state(state["random"])

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 
-from cai import parallel
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.config import PMConfig
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
 from cai.lm.mapping import Progress, map_responses
-from cai.lm.packing import Packed, Tree, hidden_states, pack
-from cai.training.data import schedule_batches
-from cai.training.trainer import Record, ResumableModule, make_optimizer
+from cai.lm.packing import Packed, Tree, hidden_states
+from cai.training.base import SupervisedModule, sums_of
+from cai.training.data import Batch, Order, TreeData
 
 
 class PairExample(NamedTuple):
@@ -47,16 +46,17 @@ def end_scores(head: ScalarHead, hidden: Tensor, packed: Packed) -> Tensor:
     return head(hidden[packed.last[:, 0], packed.last[:, 1]])  # type: ignore[no-any-return]
 
 
-class PreferenceModule(ResumableModule):
+class PreferenceModule(SupervisedModule):
     """Trains an adapter and its scalar head; both replies of a pair share one row."""
+
+    totals: ClassVar[tuple[str, ...]] = ("loss", "correct", "counted")
 
     def __init__(
         self,
         scorer: ScalarModel,
         pairs: Sequence[PairExample],
         settings: PMConfig,
-        plan: tuple[int, int],
-        record: Record,
+        order: Order,
     ) -> None:
         """Plan the steps.
 
@@ -64,52 +64,40 @@ class PreferenceModule(ResumableModule):
             scorer: Its adapter, if it is one, is the active one; its head is on the device.
             pairs: Training comparisons.
             settings: Loss and optimizer.
-            plan: Tokens of a micro-batch, and the seed of the order.
-            record: Takes the numbers of each step.
+            order: Of the records.
         """
-        super().__init__(scorer.train(), record)
-        self._scorer, self._pairs, self._settings = scorer, pairs, settings
-        lengths = [pair.tree.length for pair in pairs]
-        self._steps = schedule_batches(lengths, settings.optimizer, *plan)
-        self.n_steps = len(self._steps)
+        trees = [pair.tree for pair in pairs]
+        data = TreeData(trees, [1] * len(trees), settings.optimizer, order)
+        super().__init__(scorer.train(), data, settings.optimizer)
+        self._scorer, self._settings = scorer, settings
+        self._labels = torch.tensor([pair.label for pair in pairs])
+        self._weights = torch.tensor([pair.weight for pair in pairs])
 
-    def training_step(self, step: int) -> None:
-        """Make one update."""
-        (model, _, head), micros = self._scorer, self._steps[step]
-        n_pairs = sum(len(micro.records) for micro in micros)
-        loss_sum = correct = counted = 0.0
-        for micro in parallel.share(micros):
-            pairs = [self._pairs[i] for i in micro.records]
-            packed = pack([pair.tree for pair in pairs]).to(model.device)
-            ends = end_scores(head, hidden_states(model.network, packed), packed)
-            scores = Pair(*ends.reshape(-1, 2).unbind(1))
-            labels = torch.tensor([pair.label for pair in pairs], device=scores.a.device)
-            loss = pairwise_loss(
-                scores,
-                labels,
-                smoothing=self._settings.label_smoothing,
-                weights=torch.tensor([pair.weight for pair in pairs], device=scores.a.device),
-                centring=self._settings.centring,
-            ) * (len(pairs) / n_pairs)
-            self.manual_backward(loss)
-            loss_sum += float(loss.detach())
-            accuracy = pairwise_accuracy(Pair(scores.a.detach(), scores.b.detach()), labels)
-            correct, counted = correct + accuracy.correct, counted + accuracy.counted
-        norm = self.update(0, self._settings.optimizer.max_grad_norm)
-        loss_sum, correct, counted = parallel.total([loss_sum, correct, counted])
-        values = {"loss": loss_sum, "grad_norm": norm}
-        if counted:
-            values["accuracy"] = correct / counted
-        self.report(values, step)
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compare the scores of both replies with the label."""
+        model, _, head = self._scorer
+        ends = end_scores(head, hidden_states(model.network, batch.packed), batch.packed)
+        scores = Pair(*ends.reshape(-1, 2).unbind(1))
+        labels = self._labels[batch.records].to(ends.device)
+        loss = batch.share * pairwise_loss(
+            scores,
+            labels,
+            smoothing=self._settings.label_smoothing,
+            weights=self._weights[batch.records].to(ends.device),
+            centring=self._settings.centring,
+        )
+        accuracy = pairwise_accuracy(Pair(scores.a.detach(), scores.b.detach()), labels)
+        return loss, sums_of(loss.detach(), accuracy.correct, accuracy.counted)
 
-    def configure_optimizers(self) -> Any:
-        """Make AdamW and its schedule."""
-        parameters = [p for part in self._trained.values() for p in part]
-        optimizer, scheduler = make_optimizer(parameters, self._settings.optimizer, self.n_steps)
-        return [optimizer], [scheduler]
+    def summary(self, totals: dict[str, float], norm: float, units: int) -> dict[str, float]:
+        """Add the accuracy on pairs that have a better side."""
+        values = super().summary(totals, norm, units)
+        if totals["counted"]:
+            values["accuracy"] = totals["correct"] / totals["counted"]
+        return values
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score_responses(
     model: LanguageModel,
     head: ScalarHead,

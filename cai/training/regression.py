@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from cai import parallel
 from cai.config import OptimizerConfig
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Tree, hidden_states, pack
-from cai.training.data import schedule_batches
+from cai.lm.packing import Tree, hidden_states
+from cai.training.base import SupervisedModule, sums_of
+from cai.training.data import Batch, Order, TreeData
 from cai.training.preference import end_scores, score_responses
-from cai.training.trainer import Record, ResumableModule, make_optimizer
 
 
 class RatedTree(NamedTuple):
@@ -46,7 +46,7 @@ class Regressor:
         return [self.mean + score for [score] in scores]
 
 
-class RegressionModule(ResumableModule):
+class RegressionModule(SupervisedModule):
     """Trains an adapter and its scalar head: loss = mean_n (predicted_n - rating_n)^2."""
 
     def __init__(
@@ -55,8 +55,7 @@ class RegressionModule(ResumableModule):
         regressor: Regressor,
         rows: Sequence[RatedTree],
         settings: OptimizerConfig,
-        plan: tuple[int, int],
-        record: Record,
+        order: Order,
     ) -> None:
         """Plan the steps.
 
@@ -65,37 +64,20 @@ class RegressionModule(ResumableModule):
             regressor: What is trained; its head is on the model's device.
             rows: Rated conversations.
             settings: Of the optimizer.
-            plan: Tokens of a micro-batch, and the seed of the order.
-            record: Takes the numbers of each step.
+            order: Of the records.
         """
+        data = TreeData([row.tree for row in rows], [1] * len(rows), settings, order)
         head = list(regressor.head.parameters())
         trained = {regressor.adapter: model.train_only(regressor.adapter), "head": head}
-        super().__init__(trained, record)
-        self._model, self._rows, self._settings = model, rows, settings
-        self._head, self._mean = [regressor.head], regressor.mean
-        self._steps = schedule_batches([row.tree.length for row in rows], settings, *plan)
-        self.n_steps = len(self._steps)
+        super().__init__(trained, data, settings)
+        self._model = model
+        self._head, self._mean = [regressor.head], regressor.mean  # a list is not registered
+        self._ratings = torch.tensor([row.rating for row in rows])
 
-    def training_step(self, step: int) -> None:
-        """Make one update."""
-        micros = self._steps[step]
-        n_rows = sum(len(micro.records) for micro in micros)
-        loss_sum = 0.0
-        for micro in parallel.share(micros):
-            rows = [self._rows[i] for i in micro.records]
-            packed = pack([row.tree for row in rows]).to(self._model.device)
-            hidden = hidden_states(self._model.network, packed)
-            predicted = self._mean + end_scores(self._head[0], hidden, packed)
-            truth = torch.tensor([row.rating for row in rows], device=predicted.device)
-            loss = (predicted - truth).square().sum() / n_rows
-            self.manual_backward(loss)
-            loss_sum += float(loss.detach())
-        norm = self.update(0, self._settings.max_grad_norm)
-        [loss_sum] = parallel.total([loss_sum])
-        self.report({"loss": loss_sum, "grad_norm": norm}, step)
-
-    def configure_optimizers(self) -> Any:
-        """Make AdamW and its schedule."""
-        parameters = [p for part in self._trained.values() for p in part]
-        optimizer, scheduler = make_optimizer(parameters, self._settings, self.n_steps)
-        return [optimizer], [scheduler]
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Add up the squared errors."""
+        hidden = hidden_states(self._model.network, batch.packed)
+        predicted = self._mean + end_scores(self._head[0], hidden, batch.packed)
+        truth = self._ratings[batch.records].to(predicted.device)
+        loss = (predicted - truth).square().sum() / batch.total
+        return loss, sums_of(loss.detach())

@@ -129,18 +129,20 @@ def logprob_grid(
         shaping: Of the distribution.
         entropies: Takes the entropy of every token in nats, in any order; None spares the work.
     """
+    wanted = entropies is not None
 
     def read(packed: Packed) -> Tensor:
         hidden = hidden_states(model.network, packed)
-        wanted = entropies is not None
         scores = response_scores(
             model.network, hidden, packed, shaping=shaping, with_entropy=wanted
         )
-        if entropies is not None and scores.entropies is not None:
-            entropies.extend(scores.entropies.tolist())
-        return scores.logprobs
+        columns = [scores.logprobs, *([scores.entropies] if scores.entropies is not None else [])]
+        return torch.stack(columns, dim=-1)
 
-    return to_grid([part for [part] in map_tokens(model.network, trees, max_tokens, read)])
+    found = [part for [part] in map_tokens(model.network, trees, max_tokens, read)]
+    if entropies is not None:
+        entropies.extend(x for part in found for x in part[:, 1].tolist())
+    return to_grid([part[:, 0] for part in found])
 
 
 @torch.no_grad()

@@ -6,8 +6,13 @@ import logging
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import lightning as L
+
+from cai import parallel
 from cai.algorithms.diversity import distinct_n, self_similarity
 from cai.config import Guard
 from cai.contracts.policies import PolicyResult, RLSettings
@@ -38,7 +43,16 @@ SIGNIFICANT = 1.96
 """Standard errors by which the twin must have fallen."""
 
 
-class GoodhartWatch:
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a look takes its prompts from and where it writes to."""
+
+    corpus: Corpus
+    out: PolicyResult
+    job: Job
+
+
+class GoodhartWatch(L.Callback):
     """Samples from the policy on held-out prompts and compares the PM's view with the twin's."""
 
     def __init__(
@@ -47,16 +61,28 @@ class GoodhartWatch:
         model: LanguageModel,
         roles: Roles,
         twin: RewardModel,
-        surroundings: tuple[Corpus, PolicyResult, Job],
+        surroundings: Surroundings,
     ) -> None:
         """Fix the prompts and their seeds, so that looks differ by the policy alone."""
-        corpus, self.out, self.job = surroundings
+        self.out, self.job = surroundings.out, surroundings.job
         self.settings, self.model, self.roles, self.twin = settings, model, roles, twin
+        corpus = surroundings.corpus
         helpful = [example.prompt for example in corpus.helpful.validation]
         self.red_team = corpus.red_team.validation[: PROMPTS // 2]
         self.prompts = self.red_team + helpful[: PROMPTS - len(self.red_team)]
 
-    def __call__(self, module: PPOModule, step: int) -> bool:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any
+    ) -> None:
+        """Look every ``rl.evaluate_every`` iterations, and end the training if it should end."""
+        assert isinstance(pl_module, PPOModule)
+        step = len(pl_module.history) - 1
+        if (step + 1) % self.settings.rl.evaluate_every or pl_module.stopped:
+            return
+        pl_module.stopped = parallel.broadcast(self.look(pl_module, step))
+        trainer.should_stop = trainer.should_stop or pl_module.stopped
+
+    def look(self, module: PPOModule, step: int) -> bool:
         """Look, keep a snapshot, and say whether training should end."""
         values, rows = self._look(step)
         looks = [row for row in module.history if "watch_score" in row]

@@ -186,7 +186,7 @@ def test_grid_puts_values_in_their_places():
 def test_options_with_a_reused_prefix_equal_separate_passes(model, prefix):
     suffixes = [[5, 6], [7, 8, 9, 10], [11]]
     options = [[12, 13, 14], [12, 15, 14], [16]]
-    got = option_logprobs(model, prefix, suffixes, options)
+    got = option_logprobs(model, prefix, suffixes, options, 4096)
     for n, suffix in enumerate(suffixes):
         for k, option in enumerate(options):
             expected = logprobs_by_definition(model, [*prefix, *suffix], option).sum()
