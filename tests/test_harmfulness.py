@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from tiny import randomise, train
+from tiny import randomise, tiny_trainer, train
 
 from cai.algorithms.regression import rank_correlation, root_mean_square_error
 from cai.composition import CONF, typed
@@ -185,7 +185,7 @@ def test_a_finished_regressor_is_loaded_and_not_trained_again(tiny, hardware, tm
     path = write(tmp_path / "a.jsonl", many(40))
     chosen, out = settings("evaluate.regression.lr=0.01"), Evaluation("evaluate", "0", tmp_path)
     data = RatedData(chosen, path, tiny)
-    job = Job(hardware, Tracker("evaluate", tmp_path))
+    job = Job(hardware, tiny_trainer(), Tracker("evaluate", tmp_path))
     first = train_regressor(Context(chosen, hardware, tiny, []), data, out, job)
     folder = tmp_path / "harmfulness"
     names = {p.name for p in folder.iterdir()}

@@ -280,6 +280,7 @@ def test_more_devices_than_there_are_is_said(monkeypatch):
 
 def test_what_a_device_cannot_do_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **options: False)
     hardware = tiny.tiny_hardware(accelerator=Accelerator.gpu, precision=Precision.bf16_mixed)
     with pytest.raises(UserError, match=r"precision=bf16_mixed, but this GPU has no bfloat16"):
@@ -340,14 +341,30 @@ def test_the_command_makes_what_one_process_makes(both):
     assert len(list((outputs / "runs").iterdir())) == 1
 
 
-def test_a_killed_run_ends_with_the_same_checksums(both, tmp_path):
+def child_of(process):
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return next(int(n) for n in children if "hydra.job" in Path(f"/proc/{n}/cmdline").read_text())
+
+
+def lives(process):
+    """Tell whether a process runs; one that has ended is there until somebody asks for its code."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found by /proc")
+@pytest.mark.parametrize("victim", ["first", "second"])
+def test_a_killed_process_takes_the_other_along_and_the_run_goes_on(both, tmp_path, victim):
     outputs, _, _ = both
     process = start("-m", "cai", *TOUR, f"outputs={tmp_path}")
     until = time.monotonic() + 200
     while not list(tmp_path.glob("artifacts/rl-*.partial")) and time.monotonic() < until:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=100)
+    second = child_of(process)
+    os.kill(process.pid if victim == "first" else second, signal.SIGKILL)
+    process.communicate(timeout=60)  # ends when both have let go of the output
+    assert process.returncode != 0
+    assert not lives(second)
     assert "rl" not in finished(tmp_path)
     code, text = two("-m", "cai", *TOUR, f"outputs={tmp_path}")
     assert code == 0, text

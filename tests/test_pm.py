@@ -75,7 +75,7 @@ def make(folder, *overrides):
     folder.mkdir(exist_ok=True)
     out = PreferenceModels("pm", "0", folder)
     with track(how.tracking, "pm", folder.parent, {}) as tracker:
-        stage.run(chosen, no_labels(), out, Job(how.hardware, tracker))
+        stage.run(chosen, no_labels(), out, Job(how.hardware, how.trainer, tracker))
     return out, chosen
 
 
@@ -366,30 +366,30 @@ def test_a_killed_run_ends_with_the_same_bits(
     request, lessons, tmp_path, monkeypatch, kind, killed_at
 ):
     """Killed in pre-training, after it but before a checkpoint, and after a checkpoint."""
-    steps, original = [], PreferenceModule.training_step
+    steps, original = [], PreferenceModule.configure_gradient_clipping  # once a step
     overrides = [f"pm.pretrain={lessons}", *([WHOLE] if kind == "whole" else [])]
     whole = request.getfixturevalue(kind)[0].path
 
-    def counted(self, step):
-        steps.append(step)
+    def counted(self, *given, **options):
+        steps.append(given)
         if len(steps) == killed_at:
             raise KeyError("killed")
-        original(self, step)
+        original(self, *given, **options)
+
+    def seen(self, *given, **options):
+        again.append(given)
+        original(self, *given, **options)
 
     folder = tmp_path / "pm"
     with monkeypatch.context() as patch, pytest.raises(KeyError):
-        patch.setattr(PreferenceModule, "training_step", counted)
+        patch.setattr(PreferenceModule, "configure_gradient_clipping", counted)
         make(folder, *overrides)
     killed = PreferenceModels("pm", "0", folder).named("model")
     trained_first = killed.pretrained.history.exists()
     assert trained_first == (killed_at > 12)
     again = []
     with monkeypatch.context() as patch:
-        patch.setattr(
-            PreferenceModule,
-            "training_step",
-            lambda self, step: (again.append(step), original(self, step))[1],
-        )
+        patch.setattr(PreferenceModule, "configure_gradient_clipping", seen)
         make(folder, *overrides)
     names = sorted(p.relative_to(whole).as_posix() for p in whole.rglob("*") if p.is_file())
     assert names == sorted(
@@ -447,7 +447,8 @@ def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tm
         out = PolicyResult("rl", "0", tmp_path / critic)
         out.path.mkdir()
         with track(chosen.tracking, "rl", tmp_path, {}) as tracker:
-            given = (stages()["rl"].read(chosen), inputs, out, Job(chosen.hardware, tracker))
+            job = Job(chosen.hardware, chosen.trainer, tracker)
+            given = (stages()["rl"].read(chosen), inputs, out, job)
             if critic == "zero":
                 rl_stage.run(*given)
                 continue

@@ -51,8 +51,8 @@ def processes_of(hardware: HardwareConfig) -> Processes:
 def _check_abilities(hardware: HardwareConfig, device: torch.device) -> None:
     if device.type == "mps" and hardware.strategy is Strategy.shard:
         raise UserError("hardware.strategy=shard needs processors or CUDA devices: use ddp")
-    able = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
-    if hardware.precision is Precision.bf16_mixed and not able:
+    mixed = device.type == "cuda" and hardware.precision is Precision.bf16_mixed
+    if mixed and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise UserError("hardware.precision=bf16_mixed, but this GPU has no bfloat16: use fp32")
 
 

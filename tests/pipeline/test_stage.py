@@ -1,19 +1,20 @@
-"""The contract of a stage: what it is handed, what is refused, and a stage of another project."""
+"""The contract of a stage: what it is hashed on, what it is handed, and what is refused."""
 
 import importlib
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, field, make_dataclass
+from functools import cache
 from pathlib import Path
-from typing import get_type_hints
+from typing import get_args, get_type_hints
 
 import pytest
 from hydra import compose, initialize_config_dir
 
+import cai
 from cai.composition import CONF, typed
-from cai.config import Config, HardwareConfig, SFTConfig
+from cai.config import Config, PMConfig, SFTConfig
 from cai.contracts.assistants import SLCAI, HelpfulAssistant
 from cai.contracts.policies import RLInputs
 from cai.contracts.preferences import PreferenceModels
@@ -50,9 +51,18 @@ def toy(**changes):
     return Stage(**{**values, **changes})
 
 
+@cache
 def config(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=["model=tiny", "tracking=off", *overrides]))
+
+
+@pytest.fixture
+def chosen():
+    return config()
+
+
+RECIPES = sorted(path.stem for path in (Path(CONF) / "recipe").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("stage", BUILTIN, ids=lambda stage: stage.name)
@@ -67,13 +77,44 @@ def test_a_stage_runs_on_the_classes_of_its_contract(stage):
 
 
 @pytest.mark.parametrize("stage", BUILTIN, ids=lambda stage: stage.name)
-def test_a_stage_is_handed_what_it_is_hashed_on_and_nothing_else(stage):
-    chosen = config()
+def test_a_stage_is_handed_what_it_is_hashed_on_and_nothing_else(stage, chosen):
     seen = stage.read(chosen)
     assert type(seen) is stage.settings
-    for name in field_names(seen):
+    assert list(vars(seen)) == field_names(stage.settings)
+    for name, kind in get_type_hints(stage.settings).items():
         assert getattr(seen, name) is getattr(chosen, name)
+        assert type(getattr(seen, name)) is kind
     assert not HOW & set(field_names(seen))
+
+
+@pytest.mark.parametrize("stage", BUILTIN, ids=lambda stage: stage.name)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_recipe_needs_is_what_inputs_ask_for(stage, recipe, tmp_path):
+    """Each is the result of the stage that the field names; only optional ones are absent."""
+    table, hints = stages(), get_type_hints(stage.inputs)
+    needs = stage.needed(stage.read(config(f"recipe={recipe}")))
+    inputs = stage.handed({name: Result(name, name * 9, tmp_path / name) for name in needs})
+    assert type(inputs) is stage.inputs
+    for name, hint in hints.items():
+        kind = table[name].result
+        given = getattr(inputs, name)
+        if name in needs:
+            assert given == kind(name, name * 9, tmp_path / name)
+            assert type(given) is kind
+            assert kind in (hint, *get_args(hint))
+        else:
+            assert given is None
+            assert type(None) in get_args(hint)
+    assert set(needs) <= set(hints)
+
+
+def test_the_table_is_read_without_the_libraries_of_the_stages():
+    code = (
+        "import sys; from cai.contracts.table import stages; stages(); "
+        "sys.exit(bool({'torch', 'transformers', 'lightning'} & set(sys.modules)))"
+    )
+    path = {**os.environ, "PYTHONPATH": str(Path(cai.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", code], env=path, check=False).returncode == 0
 
 
 def test_results_are_handed_as_the_classes_that_inputs_ask_for(tmp_path):
@@ -85,22 +126,44 @@ def test_results_are_handed_as_the_classes_that_inputs_ask_for(tmp_path):
     assert inputs.sft == SLCAI("sft", "b" * 64, tmp_path / "s")
     assert inputs.helpful is None
     assert inputs.start is inputs.sft
+    helpful = Result("helpful", "c" * 64, tmp_path / "h")
+    start = stage.handed({"pm": given["pm"], "helpful": helpful}).start
+    assert start == HelpfulAssistant("helpful", "c" * 64, tmp_path / "h")
+    with pytest.raises(ValueError, match="an assistant to start from"):
+        _ = stage.handed({"pm": given["pm"]}).start
 
 
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"settings": dict}, "its settings should be a dataclass"),
-        ({"inputs": "helpful"}, "its inputs should be a dataclass"),
-        ({"settings": make_dataclass("S", [("seed", int)])}, "have no field 'toy'"),
-        ({"settings": make_dataclass("S", [("toy", ToyConfig), ("hardware", HardwareConfig)])},
-         "can't have 'hardware'"),
-        ({"settings": make_dataclass("S", [("toy", int)])}, "should be a dataclass, not"),
-    ],
-)  # fmt: skip
-def test_a_stage_that_is_not_sound_is_refused(changes, said):
-    with pytest.raises(UserError, match=r"stage 'toy'.*" + said):
-        check(toy(**changes))
+def with_fields(**kinds):
+    return make_dataclass("Other", kinds.items())
+
+
+UNSOUND = [
+    ({"settings": dict}, "its settings should be a dataclass, not <class 'dict'>"),
+    ({"settings": Settings(ToyConfig(), 0)}, "its settings should be a dataclass, not Settings("),
+    ({"inputs": "helpful"}, "its inputs should be a dataclass, not 'helpful'"),
+    ({"inputs": dict}, "its inputs should be a dataclass, not <class 'dict'>"),
+    ({"settings": with_fields(seed=int)}, "its settings have no field 'toy' for its own node"),
+    ({"settings": with_fields(toy=int)}, "its node should be a dataclass, not <class 'int'>"),
+    ({"settings": with_fields(toy=dict)}, "its node should be a dataclass, not <class 'dict'>"),
+    *(({"settings": with_fields(toy=ToyConfig, **{name: object})}, f"can't have '{name}'")
+      for name in sorted(HOW)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("changes, said", UNSOUND, ids=[said for _, said in UNSOUND])
+def test_a_stage_that_is_not_sound_is_refused_in_one_sentence(changes, said):
+    for refuse in (check, lambda stage: table([stage])):
+        with pytest.raises(UserError) as caught:
+            refuse(toy(**changes))
+        assert str(caught.value).startswith("stage 'toy': ")
+        assert said in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_sound_stage_is_taken():
+    stage = toy()
+    assert table([stage]) == {"toy": stage}
+    assert stage.schema is ToyConfig
 
 
 def test_two_stages_of_one_name_are_refused():
@@ -108,128 +171,35 @@ def test_two_stages_of_one_name_are_refused():
         table([toy(), toy()])
 
 
-def test_a_need_that_no_stage_meets_is_named(tmp_path):
-    @dataclass
-    class WithToy(Config):
-        toy: ToyConfig = field(default_factory=ToyConfig)
-
-    chosen = config()
-    nodes = {name: getattr(chosen, name) for name in field_names(Config)}
-    chosen = WithToy(**{**nodes, "stage": "toy"})
-    stage = toy(needs=lambda settings: ("nowhere",))
-    with pytest.raises(UserError, match="stage 'toy' needs 'nowhere', which no stage makes"):
-        plan(chosen, Store(tmp_path), table([stage]))
-
-
-def test_a_node_that_the_stage_file_forgets_is_named():
-    chosen = config("stage=sft")
-    with pytest.raises(UserError, match=r"stage=sft needs the node 'pm'.*conf/stage/sft\.yaml"):
-        stages()["pm"].read(chosen)
-    assert isinstance(chosen.node("sft", SFTConfig), SFTConfig)
-
-
-# A stage of another project: one module, one schema, one config file, one line
-
-MODULE = """
-from dataclasses import dataclass
-
-from cai.contracts.assistants import Revisions
-from cai.jsonl import Document
-from cai.pipeline.stage import Result, Stage, Work
-
-
 @dataclass
-class WordsConfig:
-    least: int = 1
+class WithToy(Config):
+    """What conf/ would compose for the toy."""
+
+    toy: ToyConfig = field(default_factory=ToyConfig)
 
 
-@dataclass(frozen=True)
-class Settings:
-    words: WordsConfig
-
-
-@dataclass(frozen=True)
-class Inputs:
-    revise: Revisions
-
-
-@dataclass(frozen=True)
-class Count:
-    rows: int
-    long: int
-
-
-class Words(Result):
-    @property
-    def count(self):
-        return Document(self.path / "count.json", Count)
-
-
-def run(settings, inputs, out, job):
-    rows = inputs.revise.rows.read()
-    long = sum(len(row.response.split()) >= settings.words.least for row in rows)
-    out.count.write(Count(len(rows), long))
-
-
-STAGE = Stage("words", Settings, Inputs, Words, run, lambda config: Work(0))
-"""
-FILE = """# @package _global_
-defaults: [revise, _self_]
-stage: words
-words: {least: 0}
-"""
-
-
-@pytest.fixture
-def project(tmp_path):
-    """Lay out a project as pip would install it."""
-    site = tmp_path / "site"
-    conf = site / "toy_project" / "conf" / "stage"
-    conf.mkdir(parents=True)
-    (site / "toy_project" / "__init__.py").touch()
-    (site / "toy_project" / "conf" / "__init__.py").touch()
-    (site / "toy_project" / "words.py").write_text(MODULE)
-    (conf / "words.yaml").write_text(FILE)
-    info = site / "toy_project-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-project\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[cai.stages]\nwords = toy_project.words:STAGE\n")
-    return site
-
-
-def launch(project, folder, *overrides):
-    path = os.pathsep.join([str(project), str(Path(CONF).parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "cai", "hydra.searchpath=[pkg://toy_project.conf]",
-               "model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1",
-               "stage=words", *overrides]  # fmt: skip
-    return subprocess.run(
-        command, cwd=folder, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+def test_a_need_that_no_stage_meets_is_one_sentence(tmp_path, chosen):
+    nodes = {name: getattr(chosen, name) for name in field_names(Config)}
+    with_toy = WithToy(**{**nodes, "stage": "toy"})
+    stage = toy(needs=lambda settings: ("nowhere",))
+    with pytest.raises(UserError) as caught:
+        plan(with_toy, Store(tmp_path), table([stage]))
+    assert str(caught.value) == (
+        "stage 'toy' needs 'nowhere', which no stage makes: the stages are toy"
     )
 
 
-def test_another_project_adds_a_stage(project, tmp_path):
-    done = launch(project, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    [count] = (tmp_path / "outputs" / "artifacts").glob("words-*/count.json")
-    assert json.loads(count.read_text()) == {"rows": 6, "long": 6}
-    again = launch(project, tmp_path, "words.least=999")
-    assert again.returncode == 0, again.stderr
-    assert "revise: reusing" in again.stderr + again.stdout
-    found = {json.loads(p.read_text())["long"] for p in count.parents[1].glob("words-*/count.json")}
-    assert found == {0, 6}
+def test_without_a_rule_a_stage_needs_all_its_inputs(chosen):
+    assert toy().needed(None) == ("helpful",)
+    assert toy(needs=lambda settings: settings).needed(("a", "b")) == ("a", "b")
 
 
-@pytest.mark.parametrize(
-    "line, said",
-    [
-        ("words = toy_project.nowhere:STAGE", "the stage 'words' can't be loaded"),
-        ("words = toy_project.words:Settings", "is no stage of the name 'words'"),
-        ("other = toy_project.words:STAGE", "is no stage of the name 'other'"),
-    ],
-)
-def test_a_broken_line_of_another_project_is_one_sentence(project, tmp_path, line, said):
-    (project / "toy_project-1.0.dist-info" / "entry_points.txt").write_text(f"[cai.stages]\n{line}")
-    done = launch(project, tmp_path)
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_a_node_that_is_not_there_is_named(chosen):
+    shorter = config("stage=sft")
+    with pytest.raises(UserError, match=r"stage=sft needs the node 'pm'.*conf/stage/sft\.yaml"):
+        stages()["pm"].read(shorter)
+    with pytest.raises(UserError, match="stage=evaluate needs the node 'toy'"):
+        toy().read(chosen)
+    with pytest.raises(UserError, match="needs the node 'sft'"):
+        chosen.node("sft", PMConfig)  # it is something else
+    assert isinstance(chosen.node("sft", SFTConfig), SFTConfig)
