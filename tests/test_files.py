@@ -94,7 +94,7 @@ def test_a_folder_is_read_once_and_only_what_changed_again(tmp_path, opened):
 
 CHANGES = {
     "a content": lambda folder: write(folder / "a", "A"),
-    "a name": lambda folder: (folder / "a").rename(folder / "z"),
+    "a name": lambda folder: (folder / "a").rename(folder / "aa"),  # sorted as before
     "a place": lambda folder: (folder / "a").rename(folder / "deep" / "a"),
     "contents in each other's place": lambda folder: (write(folder / "a", "b"),
                                                       write(folder / "b", "a")),
