@@ -87,21 +87,19 @@ def load_base(hardware: str) -> LanguageModel:
     Raises:
         UserError: If the base can't be had.
     """
+    from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from cai.composition import CONF
     from cai.config import HardwareConfig, ModelConfig
     from cai.lm.load import load_model
 
-    def typed(schema: type[Any], file: str) -> Any:
-        return OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.load(CONF / file))
-        )
+    def typed(schema: type[Any], values: Any) -> Any:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
 
-    return load_model(
-        typed(ModelConfig, "model/smollm2.yaml"),
-        typed(HardwareConfig, f"hardware/{hardware}.yaml"),
-    )
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = compose(overrides=["+model=smollm2", f"+hardware={hardware}"])
+    return load_model(typed(ModelConfig, chosen.model), typed(HardwareConfig, chosen.hardware))
 
 
 def by_meaning(hardware: str) -> Read:
