@@ -89,19 +89,6 @@ def expected_calibration_error(
     return gaps / sum(part.size for part in found)
 
 
-def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Mean of (p - y)^2 (Brier 1950): 0 is perfect, 0.25 is what p = 1/2 gets."""
-    p, y = _checked(probabilities, labels)
-    return float(np.square(p - y).mean())
-
-
-def log_loss(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Mean of -y log p - (1 - y) log(1 - p) in nats; p is kept 1e-12 away from 0 and 1."""
-    p, y = _checked(probabilities, labels)
-    p = np.clip(p, _TINY, 1 - _TINY)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
-
-
 def sigmoid(logits: npt.ArrayLike) -> Array:
     """1 / (1 + exp(-z)), without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(logits, dtype=np.float64))))
