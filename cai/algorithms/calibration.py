@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_TINY = 1e-12
 _COLDEST, _HOTTEST = 0.01, 100.0
 
 
