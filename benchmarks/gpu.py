@@ -33,14 +33,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cai.artifacts import Store
 from gpu_model import save_random
 from gpu_training import Place, Rows, Sizes, now, peak_memory, reinforce, restart_memory, train
 from side_by_side import settings, table
 
+from cai.contracts.table import stages
 from cai.errors import UserError
 from cai.lm.embedded import embedded_model
-from cai.pipeline import execute, plan
+from cai.pipeline.execute import execute
+from cai.pipeline.plan import plan
+from cai.pipeline.store import Store
 from cai.run import quieten
 
 GUARDS = ("role_confusion", "echo", "markers", "truncation", "near_duplicate", "no_change")
@@ -56,7 +58,7 @@ def run_pipeline(place: Place, rows: Rows) -> None:
         "model.context=8192", *guards,
     )  # fmt: skip
     store = Store(Path(config.outputs) / "artifacts")
-    steps = plan(config, store)
+    steps = plan(config, store, stages())
     for number, step in enumerate(steps):
         restart_memory()
         began = now()
