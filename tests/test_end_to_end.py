@@ -158,12 +158,6 @@ def empty_set(tmp_path):
     return arguments, ["own has no red_team records"]
 
 
-def missing_file(tmp_path):
-    arguments = own_data(tmp_path)
-    (tmp_path / "own/helpful.jsonl").unlink()
-    return arguments, ["helpful.jsonl"]
-
-
 def missing_folder(tmp_path):
     return [f"data.folder={tmp_path}/none"], ["none"]
 
@@ -198,8 +192,8 @@ def bad_constitution(tmp_path):
 
 
 CASES = [
-    bad_row, empty_set, missing_file, missing_folder, long_prompt, no_tokenizer, no_model,
-    read_only, bad_constitution,
+    bad_row, empty_set, missing_folder, long_prompt, no_tokenizer, no_model, read_only,
+    bad_constitution,
 ]  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Training: micro-batches don't matter, a kill doesn't matter, and soft labels are worth it."""
 
 import copy
+import json
 import math
 import random
 import signal
@@ -398,6 +399,8 @@ def test_a_saved_pm_is_a_plain_sequence_classifier(hardware, tmp_path):
     response = model.chat.response("a reply")
     with model.use("pm"):
         [[ours]] = score_responses(model, head, [Tree(prompt, [response])], 4096)
+    saved = json.loads((tmp_path / "pm" / "adapter_config.json").read_text())
+    assert saved["target_modules"] == sorted(saved["target_modules"]), "the same in every process"
     base = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", num_labels=1)
     plain = PeftModel.from_pretrained(base, tmp_path / "pm").eval()
     # The tokenizer pads with another token than the one that ends a reply.

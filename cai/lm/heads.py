@@ -154,6 +154,8 @@ def save_model(
     lora.base_model_name_or_path = model.config.path or model.config.name
     lora.modules_to_save = None if head is None else ["score"]
     lora.inference_mode = True
+    if isinstance(lora.target_modules, set):  # whose order is another in every process
+        lora.target_modules = sorted(lora.target_modules)
     lora.save_pretrained(str(folder))
 
 

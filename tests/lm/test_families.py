@@ -129,7 +129,7 @@ def test_the_sampler_and_packed_rows_agree_with_the_forward_pass(model):
 def test_options_after_a_shared_prefix_agree_with_the_forward_pass(model):
     prefix, suffixes = model.chat.prompt(TALKS[1]), [[5, 6, 7], [8]]
     options = model.chat.options([" (A)", " (B)"])
-    got = option_logprobs(model.network, prefix, suffixes, options)
+    got = option_logprobs(model.network, prefix, suffixes, options, 4096)
     for n, suffix in enumerate(suffixes):
         for k, option in enumerate(options):
             own = logprobs(model.network, [*prefix, *suffix], option).sum()
