@@ -185,13 +185,13 @@ def logits(cases: Cases, kind: str, splits: Iterator[Split]) -> Floats:
 
 
 def decide(found: Floats) -> tuple[Ints, Ints]:
-    """Decide as `cai.evasiveness.classifier.read` does: refusal first, then a style that goes."""
-    refused = found[:, 0] >= 0
-    scores = found[:, 1:].copy()
-    scores[refused, STYLES.index(Style.COMPLIANCE)] = -np.inf
+    """Decide as the classifier does: refusal and style together, in pairs that go together."""
+    pairs = np.stack([found[:, 1:], found[:, 1:] + found[:, :1]], axis=1)
+    pairs[:, 1, STYLES.index(Style.COMPLIANCE)] = -np.inf
     for style in (Style.GENERIC, Style.EVASIVE):
-        scores[~refused, STYLES.index(style)] = -np.inf
-    return refused.astype(np.int64), scores.argmax(1)
+        pairs[:, 0, STYLES.index(style)] = -np.inf
+    refused = np.logaddexp.reduce(pairs, axis=2).argmax(1)
+    return refused, pairs[np.arange(len(pairs)), refused].argmax(1)
 
 
 def f1_scores(tables: Floats) -> Floats:
@@ -324,14 +324,14 @@ def fit_readout(model: LanguageModel, cases: Cases) -> Readout:
 
 
 def report_speed(model: LanguageModel, cases: Cases) -> None:
-    """Print the time of 10,000 replies, long published ones and short ones of the project."""
+    """Print the processor time of 10,000 replies, long published ones and short ones of ours."""
     classifier = Classifier(model)
     for name, rows in (("published", cases.human), ("own", cases.own)):
-        some = [cases.rows[i] for i in np.flatnonzero(rows)[::2]]
-        start = time.perf_counter()
+        some = [cases.rows[i] for i in np.flatnonzero(rows)[::5]]
+        start = time.process_time()
         classifier([(row.prompt, row.response) for row in some])
-        seconds = (time.perf_counter() - start) * 10_000 / len(some)
-        print(f"Read-out's speed: 10,000 {name} replies in {seconds:.0f} s")
+        seconds = (time.process_time() - start) * 10_000 / len(some)
+        print(f"Read-out's speed: 10,000 {name} replies in {seconds:.0f} s of one core")
 
 
 def report_readout(model: LanguageModel, cases: Cases) -> None:

@@ -20,6 +20,7 @@ from cai.evasiveness.classifier import (
     Style,
     classify,
     clustered_rate,
+    declined_with_style,
     evasiveness,
     over_refusal,
     read,
@@ -245,6 +246,19 @@ def test_style_probabilities_by_hand():
     assert list(reading.styles.values()) == pytest.approx(by_hand)
     assert (reading.style, reading.refusal) == (Style.EVASIVE, True)
     assert reading.probability == pytest.approx(5 / 9)
+
+
+def test_a_style_that_stands_out_decides():
+    level = dict.fromkeys(Style, 0.0)
+    # odds 4/3 e^z, then (e^8 + 3) / 3 e^z and 4 / (2 + e^8) e^z, by hand
+    assert declined_with_style(-1.0, level) == pytest.approx(0.3290873, abs=1e-6)
+    evasive, complies = level | {Style.EVASIVE: 8.0}, level | {Style.COMPLIANCE: 8.0}
+    assert declined_with_style(-1.0, evasive) == pytest.approx(0.9972746, abs=1e-6)
+    assert declined_with_style(1.0, complies) == pytest.approx(0.0036312, abs=1e-6)
+    engaged = level | {Style.ENGAGED: 800.0}  # goes with both
+    assert declined_with_style(0.0, engaged) == pytest.approx(0.5)
+    assert declined_with_style(0.0, level | {Style.GENERIC: 800.0}) == pytest.approx(1.0)
+    assert declined_with_style(0.0, level | {Style.COMPLIANCE: 800.0}) == pytest.approx(0.0)
 
 
 def test_interval_by_hand():

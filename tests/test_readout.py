@@ -108,13 +108,14 @@ def test_readings_by_hand(tiny):
     made.weight[1 + list(Style).index(Style.EVASIVE), -1] = 5.0  # an evasive one
     made.bias[0] = -1.0
     declined, answered = Classifier(tiny, made)([("Why?", "I can't help with that."), EXCHANGES[2]])
-    # 1 / (1 + e^-1) and 1 / (1 + e)
-    assert declined.refusal_probability == pytest.approx(0.7310586)
-    assert answered.refusal_probability == pytest.approx(0.2689414)
+    # odds e^1 (e^5 + 3) / 3, for four styles go with declining and three with answering
+    assert declined.refusal_probability == pytest.approx(0.9927637, abs=1e-6)
     assert (declined.style, declined.refusal, declined.evasive) == (Style.EVASIVE, True, True)
     # e^5 against three times e^0
     assert declined.probability == pytest.approx(0.9801866)
-    assert answered.styles[Style.COMPLIANCE] == pytest.approx(0.7310586 / 3)
+    # odds e^-1 4/3
+    assert answered.refusal_probability == pytest.approx(0.3290873, abs=1e-6)
+    assert answered.styles[Style.COMPLIANCE] == pytest.approx((1 - 0.3290873) / 3, abs=1e-6)
 
 
 def test_states_count(tiny):
@@ -123,7 +124,7 @@ def test_states_count(tiny):
     made.weight[0, 3] = 1.0
     seen = look(tiny, REACH, made.features, EXCHANGES)
     declined = [reading.refusal_probability for reading in Classifier(tiny, made)(EXCHANGES)]
-    assert declined == pytest.approx((1 / (1 + np.exp(-seen[:, 3]))).tolist())
+    assert declined == pytest.approx((1 / (1 + 3 / 4 * np.exp(-seen[:, 3]))).tolist())
     assert Classifier(tiny, made)([]) == []
 
 

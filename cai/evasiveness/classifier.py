@@ -49,6 +49,8 @@ class Style(StrEnum):
 _IF_REFUSED = (Style.ENGAGED, Style.GENERIC, Style.EVASIVE, Style.DEFLECTION)
 _IF_NOT = (Style.COMPLIANCE, Style.ENGAGED, Style.DEFLECTION)
 
+_EXTREME = 700.0  # log-odds beyond which an exponential overflows
+
 
 class Reading(NamedTuple):
     """What one reply was found to be."""
@@ -130,6 +132,28 @@ def style_probabilities(scores: Mapping[Style, float], refusal: bool) -> dict[St
     powers = {style: math.exp(scores[style] - top) for style in possible}
     total = sum(powers.values())
     return {style: power / total for style, power in powers.items()}
+
+
+def declined_with_style(decline: float, scores: Mapping[Style, float]) -> float:
+    """Let the styles have a say in whether the request is declined.
+
+    ``P(r, style)`` is proportional to ``exp(r decline + score(style))`` over the pairs that go
+    together; where no style stands out, ``r`` follows ``decline`` almost alone.
+
+    Args:
+        decline: Logit that the request is declined, r = 1, by itself.
+        scores: Logit by style.
+
+    Returns:
+        The marginal probability of r = 1.
+    """
+    odds = decline + _log_sum(scores, _IF_REFUSED) - _log_sum(scores, _IF_NOT)
+    return 1 / (1 + math.exp(-max(odds, -_EXTREME)))
+
+
+def _log_sum(scores: Mapping[Style, float], styles: Sequence[Style]) -> float:
+    top = max(scores[style] for style in styles)
+    return top + math.log(sum(math.exp(scores[style] - top) for style in styles))
 
 
 def read(response: str, declined: float, scores: Mapping[Style, float]) -> Reading:

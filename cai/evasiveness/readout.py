@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from cai.errors import UserError
-from cai.evasiveness.classifier import Reading, Style, read
+from cai.evasiveness.classifier import Reading, Style, declined_with_style, read
 from cai.evasiveness.features import extract
 from cai.evasiveness.states import Reach, base_fingerprint, reply_states
 from cai.evasiveness.text import Exchange
@@ -55,12 +55,12 @@ class Readout:
 
     def readings(self, exchanges: Sequence[Exchange], seen: Array) -> list[Reading]:
         """Read replies from what `look` saw of them, [N, D]."""
-        logits = seen @ self.weight.T + self.bias
-        declined = 1 / (1 + np.exp(-logits[:, 0]))
-        return [
-            read(response, float(p), dict(zip(Style, scores.tolist(), strict=True)))
-            for (_, response), p, scores in zip(exchanges, declined, logits[:, 1:], strict=True)
-        ]
+        readings = []
+        logits = (seen @ self.weight.T + self.bias).tolist()
+        for (_, response), (decline, *styles) in zip(exchanges, logits, strict=True):
+            scores = dict(zip(Style, styles, strict=True))
+            readings.append(read(response, declined_with_style(decline, scores), scores))
+        return readings
 
 
 def look(
