@@ -1,14 +1,16 @@
 """Fit and validate the classifier of reply styles on labelled data.
 
-    python benchmarks/evasiveness.py --data DIR          prints the validation table
-    python benchmarks/evasiveness.py --data DIR --fit    also writes cai/evasiveness/weights.json
+    python benchmarks/evasiveness.py --data DIR            prints the validation tables
+    python benchmarks/evasiveness.py --data DIR --fit      also writes the weights into the package
+    python benchmarks/evasiveness.py --data DIR --rules    only the quick form, without a base
 
 DIR (default: the environment variable CAI_TEST_DATA) holds ``refusal-labels/``, ``cai-paper/``,
 ``helpful/`` and ``preference/``. The figures that count are those of systems left out: features are
 measured without data, and weights and regularisation are chosen on the other systems only. What
 cannot be nested: whoever wrote the features had read replies of all these systems and watched these
 figures, so they flatter. CoCoNot's replies took no part in fitting, and only their overlap with the
-requests was seen; they check false alarms only.
+requests was seen; they check false alarms only. The read-out's protocols are those of
+``evasiveness_readout.py``; ``--texts DIR`` adds texts of this project to those in cai/data/builtin.
 """
 
 from __future__ import annotations
@@ -341,18 +343,8 @@ def make_tables(data: Path) -> list[Table]:
     ]
 
 
-def main() -> None:
-    """Print the validation table; with ``--fit`` write the weights first."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("CAI_TEST_DATA"))
-    parser.add_argument("--fit", action="store_true", help=f"write {WEIGHTS.name}")
-    options = parser.parse_args()
-    if options.data is None:
-        parser.error("say where the data are: --data DIR or CAI_TEST_DATA")
-    data = Path(options.data)
-    tables = make_tables(data)
-    if options.fit:
-        write_model(fit_all(tables), WEIGHTS)
+def report_rules(data: Path, tables: list[Table]) -> None:
+    """Print the tables of the quick form."""
     report_refusals(tables[0])
     unseen = other_systems_and_topics(tables[0], penalty=0.3)
     print(f"  {'XSTest, prompt type left out too':34}        {unseen:8.3f}")
@@ -365,6 +357,39 @@ def main() -> None:
     report_paper(data, models)
     report_unread(data)
     report_speed(human)
+
+
+def run_readout(data: Path, texts: list[Path], write: bool) -> None:
+    """Print the tables of the read-out; fit and write its weights first if asked to."""
+    from evasiveness_readout import fit_readout, make_cases, report_readout
+
+    from cai.classify import load_base
+    from cai.evasiveness.readout import READOUT, write_readout
+
+    model = load_base("auto")
+    cases = make_cases(model, data, texts)
+    if write:
+        write_readout(fit_readout(model, cases), READOUT)
+    report_readout(model, cases)
+
+
+def main() -> None:
+    """Print the validation tables; with ``--fit`` write the weights first."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("CAI_TEST_DATA"))
+    parser.add_argument("--fit", action="store_true", help="write the weights of both forms")
+    parser.add_argument("--rules", action="store_true", help="leave the read-out aside")
+    parser.add_argument("--texts", type=Path, action="append", default=[], metavar="DIR")
+    options = parser.parse_args()
+    if options.data is None:
+        parser.error("say where the data are: --data DIR or CAI_TEST_DATA")
+    data = Path(options.data)
+    tables = make_tables(data)
+    if options.fit:
+        write_model(fit_all(tables), WEIGHTS)
+    report_rules(data, tables)
+    if not options.rules:
+        run_readout(data, options.texts, options.fit)
 
 
 if __name__ == "__main__":

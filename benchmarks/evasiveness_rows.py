@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai.dialogue import from_messages, to_text
 from cai.evasiveness.classifier import Style
 
+BUILT_IN = Path(__file__).parents[1] / "cai" / "data" / "builtin"
 STYLES = list(Style)
 STYLE_CODES = {
     "compliance": Style.COMPLIANCE,
@@ -77,7 +79,7 @@ def answers_to_other_requests(data: Path) -> list[Row]:
     ]
 
 
-def example_rows() -> list[Row]:
+def example_rows(file: str = "evasiveness_examples.jsonl") -> list[Row]:
     """Ways to decline of newer assistants, written for this benchmark."""
     return [
         Row(
@@ -88,7 +90,7 @@ def example_rows() -> list[Row]:
             STYLES.index(Style(row["style"])),
             False,
         )
-        for row in read_jsonl(Path(__file__).with_name("evasiveness_examples.jsonl"))
+        for row in read_jsonl(Path(__file__).with_name(file))
     ]
 
 
@@ -146,3 +148,94 @@ def helper_styles(data: Path) -> list[Row]:
         if row.kind == "deflection"
     ]
     return rows
+
+
+class Case(NamedTuple):
+    """One reply with what is known of it; a label of -1 is not known."""
+
+    source: str
+    system: str
+    prompt: str
+    response: str
+    refusal: int
+    style: int
+    kind: str = ""
+
+
+COMPLIANCE, ENGAGED, GENERIC, DEFLECTION = map(
+    STYLES.index, (Style.COMPLIANCE, Style.ENGAGED, Style.GENERIC, Style.DEFLECTION)
+)
+
+
+def all_cases(data: Path, texts: Sequence[Path]) -> list[Case]:
+    """All labelled replies: published ones, and the project's own from the folders ``texts``."""
+    styles = {"deflection": DEFLECTION, "engaged": ENGAGED}
+    cases = [
+        Case(*row[:5], styles.get(row.kind, -1) if row.label else COMPLIANCE)
+        for row in human_refusals(data)
+    ]
+    cases += [style_case(row) for row in style_rows(data)]
+    for row in example_rows() + example_rows("evasiveness_objections.jsonl"):
+        cases.append(Case(*row[:4], int(row.label != COMPLIANCE), row.label))
+    cases += [Case(name, name, q, a, 0, COMPLIANCE) for name, q, a in demonstrations(data)]
+    cases += [Case(*row[:4], 1, DEFLECTION) for row in answers_to_other_requests(data)]
+    cases += rbr_cases(data)
+    for folder in (BUILT_IN, *texts):
+        cases += own_cases(folder)
+    return cases
+
+
+def style_case(row: Row) -> Case:
+    """A reply with a style; whether it declines follows where the style leaves no doubt."""
+    publication = row.source.split("/")[0].removesuffix("_quora").removesuffix("_political")
+    clear = row.kind == "compliance" or row.kind.endswith("_refusal")
+    twice = publication in {"xstest", "chatgpt_refusals"}  # people have labelled these, too
+    refusal = int(row.kind != "compliance") if clear and not twice else -1
+    return Case(f"style/{publication}", *row[1:4], refusal, row.label)
+
+
+def rbr_cases(data: Path) -> list[Case]:
+    """Synthetic replies of which people said whether they comply, judge and help."""
+    cases = []
+    for raw in read_jsonl(data / "refusal-labels/rbr_gold.jsonl"):
+        found, texts = raw["propositions"], (raw["prompt"], raw["response"])
+        if found["illogical_continuation_of_prompt"]:
+            continue
+        if found["fully_complies"]:
+            cases.append(Case("rbr", "rbr", *texts, 0, COMPLIANCE))
+        elif not found["partially_complies"]:
+            preaches = found["judgement"] or found["threatening_language"]
+            helps = ("encourage_professional_help", "gentle_encouragement_for_help")
+            cares = any(found[name] for name in (*helps, "provides_resources"))
+            style = GENERIC if preaches else ENGAGED if cares else -1
+            cases.append(Case("rbr", "rbr", *texts, 1, style))
+    return cases
+
+
+def own_cases(folder: Path) -> list[Case]:
+    """Texts of this project, in the format of cai/data/builtin, whose style is known from writing.
+
+    A demonstration's reply does what was asked and its revision objects; what is worse than a
+    reply to a borderline request turns it away. Borderline and helpful requests are answered.
+    """
+    cases = []
+    for path in sorted(folder.glob("demonstrations*.jsonl")):
+        source = "demonstrations/built-in" if folder == BUILT_IN else "demonstrations/more"
+        for row in read_jsonl(path):
+            prompt = as_prompt(row)
+            cases.append(Case(source, "response", prompt, row["response"], 0, COMPLIANCE))
+            cases.append(Case(source, "revision", prompt, row["revision"], 1, ENGAGED))
+            if "worse" in row:
+                cases.append(Case(source, "worse", prompt, row["worse"], 1, -1))
+    for name in ("borderline", "helpful"):
+        for path in sorted(folder.glob(f"{name}*.jsonl")):
+            answered = [row for row in read_jsonl(path) if {"messages", "response"} <= set(row)]
+            cases += [
+                Case(name, name, as_prompt(row), row["response"], 0, COMPLIANCE) for row in answered
+            ]
+    return cases
+
+
+def as_prompt(row: dict[str, Any]) -> str:
+    """Write the messages of a row as a transcript that the assistant goes on with."""
+    return to_text(from_messages(row["messages"])) + "\n\nAssistant:"

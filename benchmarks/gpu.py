@@ -9,7 +9,8 @@ frozen base, 6 per weight of the adapter, causal attention and the language-mode
 read; the rate is given as a share of the card's published bf16 peak and of a large matrix product
 measured here. Two more steps are profiled to say where the rest goes. PPO is timed in sampling,
 reading and updating. The pipeline runs ``scale=laptop`` on SmolLM2, or on FOLDER; a folder without
-weights gets random ones, which cost the same and mean nothing, and then the guards are off.
+weights gets random ones, which cost the same and mean nothing, and then the guards are off. Where
+SmolLM2 can't be had either, its shape with random weights and a vocabulary of bytes stands for it.
 ``--small`` tries all of this out in minutes on a processor. ``results.json`` and ``results.txt`` in
 DIR are written after each part, so that a part that fails or runs out of time loses no other.
 """
@@ -32,13 +33,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cai.artifacts import Store
 from gpu_model import save_random
 from gpu_training import Place, Rows, Sizes, now, peak_memory, reinforce, restart_memory, train
 from side_by_side import settings, table
 
+from cai.contracts.table import stages
+from cai.errors import UserError
 from cai.lm.embedded import embedded_model
-from cai.pipeline import execute, plan
+from cai.pipeline.execute import execute
+from cai.pipeline.plan import plan
+from cai.pipeline.store import Store
 from cai.run import quieten
 
 GUARDS = ("role_confusion", "echo", "markers", "truncation", "near_duplicate", "no_change")
@@ -51,10 +55,10 @@ def run_pipeline(place: Place, rows: Rows) -> None:
     config = settings(
         f"scale={place.sizes.scale}", f"hardware={place.hardware}", "model=folder",
         "model.dtype=bf16", f"model.path={place.small}", f"outputs={place.scratch}/outputs",
-        *guards,
+        "model.context=8192", *guards,
     )  # fmt: skip
     store = Store(Path(config.outputs) / "artifacts")
-    steps = plan(config, store)
+    steps = plan(config, store, stages())
     for number, step in enumerate(steps):
         restart_memory()
         began = now()
@@ -130,9 +134,18 @@ def measured(part: str, place: Place, seconds: float) -> Rows:
     return rows
 
 
+def cached_model() -> Path | None:
+    """Return SmolLM2's folder, if this machine has it."""
+    try:
+        return embedded_model()
+    except UserError as error:
+        print(f"random weights in place of SmolLM2: {error}", flush=True)
+        return None
+
+
 def place_of(args: argparse.Namespace, scratch: Path) -> Place:
     """Make the model folders."""
-    given = args.model or (None if args.small else embedded_model())
+    given = args.model or (None if args.small else cached_model())
     small, has_weights = given, bool(given and list(given.glob("*.safetensors")))
     if not has_weights:
         small = scratch / "small"

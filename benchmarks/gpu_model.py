@@ -16,13 +16,13 @@ from cai.lm.tiny import tiny_tokenizer
 
 SHAPES = {
     "1B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-               "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 49152},
+           "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 49152},
     "SmolLM2": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-                    "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152},
+                "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 259},
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-                 "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 259},
+             "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 259},
 }  # fmt: skip
-"""Of Llama models with tied embeddings: 1.1B, 135M and 0.1M weights."""
+"""Of Llama models with tied embeddings: 1.1B, 107M and 0.1M weights."""
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12}
 """Published dense bf16 FLOP/s of cards, by a part of their names."""
 KINDS = {

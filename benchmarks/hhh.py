@@ -22,7 +22,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from cai.algorithms.calibration import expected_calibration_error, fold
-from cai.composition import CONF, typed
+from cai.composition import CONF, schema, typed
 from cai.config import ComparisonPrinciple, Config, Method
 from cai.constitution.principles import Constitution
 from cai.data.hh import parse_pair
@@ -79,7 +79,6 @@ def judged(
     config: Config, feedback_model: FeedbackModel, known: Sequence[Comparison]
 ) -> Iterator[tuple[str, list[float | None], float]]:
     """Yield the name of each method, the probability of each better reply, and the seconds."""
-    assert config.feedback is not None
     corpus = load_corpus(config.data)
     known_answers = corpus.judgements.train + corpus.harmless_pairs.train
     shown = Shown(corpus.demonstrations, known_answers)
@@ -117,6 +116,7 @@ def main() -> None:
     parser.add_argument("--no-base", action="store_true", help="ask only the helpful assistant")
     parser.add_argument("--overrides", nargs="*", default=[], help="settings of conf/")
     given = parser.parse_args()
+    schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         # the longest dialogues go beyond what the pipeline allows by default
         keys = ["stage=feedback", "model.context=8192", *given.overrides]

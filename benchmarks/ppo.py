@@ -85,7 +85,6 @@ def compare(args: argparse.Namespace, model_keys: list[str]) -> None:
         "rl.critic.warmup_iterations=0", "rl.evaluate_every=100", "rl.guard=off",
     ]  # fmt: skip
     config = settings(*overrides)
-    assert config.rl is not None
     model = load_model(config.model, config.hardware)
     corpus = load_corpus(config.data)
     half = args.batch // 2

@@ -129,7 +129,6 @@ def mean(values: Sequence[float]) -> float:
 
 def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordReward) -> PPOModule:
     """Run PPO with the rule in place of a preference model."""
-    assert config.rl is not None
     for seed, name in enumerate(("policy", "critic")):
         model.add_adapter(name, seed)
     head = ScalarHead(model.hidden_size, None)

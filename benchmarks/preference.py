@@ -40,7 +40,8 @@ from cai.config import Config
 from cai.data.hh import read_hh_rlhf
 from cai.data.sources import load_corpus
 from cai.lm.heads import ScalarHead, ScalarModel, save_model
-from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
+from cai.lm.language_model import ADAPTER_FILE, LanguageModel
+from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.data import Order, schedule_batches
 from cai.training.preference import PairExample, PreferenceModule, score_responses
@@ -73,7 +74,6 @@ def fresh(config: Config) -> tuple[LanguageModel, ScalarHead]:
 
 def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
     """Train with this project."""
-    assert config.pm is not None
     model, head = fresh(config)
     pairs = [PairExample(tree, 1.0, 1.0, "harmless") for tree in sets.train]
     times: list[float] = []
@@ -93,7 +93,6 @@ def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
 
 def peer_job(config: Config, sets: Sets, clock: str) -> dict[str, Any]:
     """Describe the same training, its rows in the order in which ours reads them."""
-    assert config.pm is not None
     optimizer = config.pm.optimizer
     lengths = [tree.length for tree in sets.train]
     steps = schedule_batches(lengths, optimizer, config.hardware.micro_tokens, config.seed)

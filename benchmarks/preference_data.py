@@ -118,7 +118,6 @@ def measure_speed(
     config: Config, model: LanguageModel, train: Sequence[Comparison], timer: str
 ) -> Speed:
     """Train a throw-away adapter on a few pairs, and score them; the first pass warms up."""
-    assert config.pm is not None
     clock = CLOCKS[timer]
     for name, batches in PROBES.items():
         n = batches * config.pm.optimizer.batch_size
@@ -138,7 +137,6 @@ def learn(
     timer: str,
 ) -> list[Measured]:
     """Train a new PM for one epoch and measure it after as many pairs as ``held_out`` names."""
-    assert config.pm is not None
     settings, clock = config.pm, CLOCKS[timer]
     model.add_adapter(name, config.seed)
     head = ScalarHead(model.hidden_size, config.seed).to(model.device)
@@ -175,7 +173,6 @@ def margins(
 
 def in_order(config: Config, model: LanguageModel, train: list[Comparison]) -> list[Comparison]:
     """Return the pairs in the order in which the PM reads them."""
-    assert config.pm is not None
     lengths = [pair_tree(model, comparison).length for comparison in train]
     tokens, seed = config.hardware.micro_tokens, config.seed
     steps = schedule_batches(lengths, config.pm.optimizer, tokens, seed)
@@ -279,7 +276,6 @@ def main() -> None:
     """Measure speed, train once, and print the curve."""
     args = arguments()
     config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.optimizer.epochs=1")
-    assert config.pm is not None
     model = load_model(config.model, config.hardware)
     start_clock(args.clock)
     parts, left_out = read_parts(args, model)

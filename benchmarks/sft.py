@@ -37,7 +37,8 @@ from side_by_side import (
 from cai.config import Config
 from cai.data.sources import load_corpus
 from cai.lm.heads import save_model
-from cai.lm.load import ADAPTER_FILE, LanguageModel, load_model
+from cai.lm.language_model import ADAPTER_FILE, LanguageModel
+from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.data import Order, schedule_batches
 from cai.training.sft import SFTModule
@@ -54,7 +55,6 @@ class Curve(NamedTuple):
 
 def ours(config: Config, examples: list[Tree], clock: Clock) -> Curve:
     """Train with this project."""
-    assert config.sft is not None
     model = fresh(config)
     times: list[float] = []
 
@@ -78,7 +78,6 @@ def fresh(config: Config) -> LanguageModel:
 
 def peer_job(config: Config, examples: list[Tree], clock: str) -> dict[str, Any]:
     """Describe the same training, its rows in the order in which ours reads them."""
-    assert config.sft is not None
     optimizer = config.sft.optimizer
     rows = [
         {
@@ -98,7 +97,6 @@ def peer_job(config: Config, examples: list[Tree], clock: str) -> dict[str, Any]
 
 def batches(config: Config, examples: list[Tree]) -> list[list[Tree]]:
     """Return the examples of each step."""
-    assert config.sft is not None
     lengths = [tree.length for tree in examples]
     steps = schedule_batches(
         lengths, config.sft.optimizer, config.hardware.micro_tokens, config.seed

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from hydra import compose, initialize_config_dir
 
-from cai.composition import CONF, typed
+from cai.composition import CONF, schema, typed
 from cai.config import Config, ModelConfig
 from cai.lm.embedded import embedded_model
 from cai.training.base import TrainingModule
@@ -31,6 +31,7 @@ CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 def settings(*overrides: str) -> Config:
     """Compose the configuration as ``python -m cai`` does."""
+    schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(compose("config", overrides=["tracking=off", *overrides]))
 

@@ -1,8 +1,12 @@
 """Add the style of each reply to a JSONL file: ``python -m cai.classify IN.jsonl OUT.jsonl``.
 
 A row needs ``prompt`` and ``response``, or ``messages`` of which the last is the assistant's. The
-rows are written with ``style``, ``refusal``, ``evasive``, ``boilerplate`` and ``probability`` (of
-the style) added; nothing is written unless every row could be read.
+rows are written with ``style``, ``refusal``, ``evasive``, ``boilerplate``, ``probability`` (of the
+style, given whether the request is declined) and ``styles`` (the probability of every style) added;
+nothing is written unless every row could be read.
+
+The replies are read with SmolLM2-135M. ``--rules`` takes the quick form, which needs no model and
+misses objections that hold no phrase of refusal.
 """
 
 from __future__ import annotations
@@ -12,12 +16,19 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cai.errors import UserError
-from cai.evasiveness.classifier import classify
+from cai.evasiveness.classifier import Reading, classify
+from cai.evasiveness.text import Exchange
+
+if TYPE_CHECKING:
+    from cai.lm.load import LanguageModel
+
+Read = Callable[[Sequence[Exchange]], list[Reading]]
+"""A form of the classifier."""
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
@@ -62,9 +73,48 @@ def read_reply(row: object) -> tuple[str, str]:
     return "".join(turns) + "\n\nAssistant:", response
 
 
-def classified(row: dict[str, Any]) -> dict[str, Any]:
+def quickly(exchanges: Sequence[Exchange]) -> list[Reading]:
+    """Classify by rules alone."""
+    return [classify(*exchange) for exchange in exchanges]
+
+
+def load_base(hardware: str) -> LanguageModel:
+    """Load the base that the shipped read-out belongs to.
+
+    Args:
+        hardware: A file of conf/hardware.
+
+    Raises:
+        UserError: If the base can't be had.
+    """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from cai.composition import CONF
+    from cai.config import HardwareConfig, ModelConfig
+    from cai.lm.load import load_model
+
+    def typed(schema: type[Any], values: Any) -> Any:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = compose(overrides=["+model=smollm2", f"+hardware={hardware}"])
+    return load_model(typed(ModelConfig, chosen.model), typed(HardwareConfig, chosen.hardware))
+
+
+def by_meaning(hardware: str) -> Read:
+    """Return the form that reads hidden states; the base is loaded once there is work for it."""
+
+    def read(exchanges: Sequence[Exchange]) -> list[Reading]:
+        from cai.evasiveness.readout import Classifier
+
+        return Classifier(load_base(hardware))(exchanges)
+
+    return read
+
+
+def with_findings(row: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """Return the row with the classifier's findings added."""
-    reading = classify(*read_reply(row))
     return {
         **row,
         "style": reading.style.value,
@@ -72,29 +122,32 @@ def classified(row: dict[str, Any]) -> dict[str, Any]:
         "evasive": reading.evasive,
         "boilerplate": reading.boilerplate,
         "probability": round(reading.probability, 4),
+        "styles": {style.value: round(share, 4) for style, share in reading.styles.items()},
     }
 
 
-def _rows(source: Path) -> Iterator[str]:
-    """Yield the classified rows as lines of JSON; blank lines are passed over."""
+def _rows(source: Path) -> Iterator[tuple[dict[str, Any], Exchange]]:
+    """Yield the rows and what is to be classified in them; blank lines are passed over."""
     with source.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
-                yield json.dumps(classified(json.loads(line)), ensure_ascii=False)
+                row = json.loads(line)
+                yield row, read_reply(row)
             except json.JSONDecodeError as error:
                 raise UserError(f"{source}, line {number}: not JSON ({error.msg}).") from error
             except ValueError as error:
                 raise UserError(f"{source}, line {number}: {error}.") from error
 
 
-def classify_file(source: Path, target: Path) -> int:
+def classify_file(source: Path, target: Path, read: Read = quickly) -> int:
     """Classify a file's replies; the target appears whole or not at all.
 
     Args:
         source: JSONL to read.
         target: JSONL to write; may be the source.
+        read: The form of the classifier.
 
     Returns:
         The number of rows.
@@ -105,15 +158,15 @@ def classify_file(source: Path, target: Path) -> int:
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: there is no such folder to write to.")
     partial: str | None = None
-    count = 0
     try:
+        rows = list(_rows(source))
+        readings = read([exchange for _, exchange in rows])
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
         ) as out:
             partial = out.name
-            for line in _rows(source):
-                out.write(line + "\n")
-                count += 1
+            for (row, _), reading in zip(rows, readings, strict=True):
+                out.write(json.dumps(with_findings(row, reading), ensure_ascii=False) + "\n")
         Path(partial).chmod(0o666 & ~_umask())
         Path(partial).replace(target)
         partial = None
@@ -124,7 +177,7 @@ def classify_file(source: Path, target: Path) -> int:
     finally:
         if partial is not None:
             Path(partial).unlink(missing_ok=True)
-    return count
+    return len(rows)
 
 
 def _umask() -> int:
@@ -141,9 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("source", type=Path, metavar="IN.jsonl")
     parser.add_argument("target", type=Path, metavar="OUT.jsonl")
+    parser.add_argument("--rules", action="store_true", help="the quick form, without a model")
+    parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
     options = parser.parse_args(arguments)
     try:
-        classify_file(options.source, options.target)
+        read = quickly if options.rules else by_meaning(options.hardware)
+        classify_file(options.source, options.target, read)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1

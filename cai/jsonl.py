@@ -44,16 +44,6 @@ def to_json(value: object, kind: Any = None) -> Any:
     return _adapter(kind or type(value)).dump_python(value, mode="json", by_alias=True)
 
 
-def from_json(value: Any, kind: type[T]) -> T:
-    """Read what ``to_json`` returned.
-
-    Raises:
-        pydantic.ValidationError: A ``ValueError`` that names the field that does not fit.
-    """
-    result: T = _adapter(kind).validate_python(value, extra="forbid")
-    return result
-
-
 @dataclass(frozen=True)
 class Rows(Generic[T]):
     """A JSONL file in which every line is a dataclass of one kind."""

@@ -20,8 +20,10 @@ from cai.evasiveness.classifier import (
     Style,
     classify,
     clustered_rate,
+    declined_with_style,
     evasiveness,
     over_refusal,
+    read,
     refusal_probability,
     shipped_model,
     style_probabilities,
@@ -157,10 +159,14 @@ def test_findings_do_not_contradict_each_other(style, prompt, response):
     if reading.style in {Style.GENERIC, Style.EVASIVE}:
         assert reading.refusal
     assert 0 < reading.probability <= 1
+    assert sum(reading.styles.values()) == pytest.approx(1)
 
 
 def test_an_empty_reply_deflects():
-    assert classify(LOCK, " \n") == Reading(Style.DEFLECTION, False, False, False, 1.0, 0.0)
+    certain = {style: float(style is Style.DEFLECTION) for style in Style}
+    assert classify(LOCK, " \n") == Reading(
+        Style.DEFLECTION, False, False, False, 1.0, 0.0, certain
+    )
 
 
 def test_the_same_words_are_an_answer_to_one_request_and_not_to_another():
@@ -218,23 +224,41 @@ def test_features_are_bounded_and_keep_their_order():
 def test_probabilities_by_hand():
     model = Model(
         {"intercept": -1.0, "a": 2.0},
-        {
-            Style.COMPLIANCE: {"intercept": 0.0},
-            Style.ENGAGED: {"intercept": 0.0, "a": math.log(2)},
-            Style.GENERIC: {"intercept": 0.0},
-            Style.EVASIVE: {"intercept": math.log(5)},
-            Style.DEFLECTION: {"intercept": 0.0},
-        },
+        {},
     )
     assert refusal_probability({"a": 0.5}, model) == pytest.approx(0.5)
     # -1 + 2 = 1, 1 / (1 + e^-1); "b" has no weight
     assert refusal_probability({"a": 1.0, "b": 9.0}, model) == pytest.approx(0.7310586)
+
+
+def test_style_probabilities_by_hand():
     # powers 2 : 1 : 5 : 1 if refused, 1 : 2 : 1 if not
-    refused = style_probabilities({"a": 1.0}, model, refusal=True)
+    scores = dict.fromkeys(Style, 0.0)
+    scores |= {Style.ENGAGED: math.log(2), Style.EVASIVE: math.log(5)}
+    refused = style_probabilities(scores, refusal=True)
     assert refused[Style.EVASIVE] == pytest.approx(5 / 9)
     assert Style.COMPLIANCE not in refused
-    accepted = style_probabilities({"a": 1.0}, model, refusal=False)
+    accepted = style_probabilities(scores, refusal=False)
     assert accepted == pytest.approx({"compliance": 0.25, "engaged": 0.5, "deflection": 0.25})
+    # With a probability of .75 to decline: engaged .75 * 2/9 + .25 * .5, compliance .25 * .25, ...
+    reading = read("Well.", 0.75, scores)
+    by_hand = [0.0625, 0.75 * 2 / 9 + 0.125, 0.75 / 9, 0.75 * 5 / 9, 0.75 / 9 + 0.0625]
+    assert list(reading.styles.values()) == pytest.approx(by_hand)
+    assert (reading.style, reading.refusal) == (Style.EVASIVE, True)
+    assert reading.probability == pytest.approx(5 / 9)
+
+
+def test_a_style_that_stands_out_decides():
+    level = dict.fromkeys(Style, 0.0)
+    # odds 4/3 e^z, then (e^8 + 3) / 3 e^z and 4 / (2 + e^8) e^z, by hand
+    assert declined_with_style(-1.0, level) == pytest.approx(0.3290873, abs=1e-6)
+    evasive, complies = level | {Style.EVASIVE: 8.0}, level | {Style.COMPLIANCE: 8.0}
+    assert declined_with_style(-1.0, evasive) == pytest.approx(0.9972746, abs=1e-6)
+    assert declined_with_style(1.0, complies) == pytest.approx(0.0036312, abs=1e-6)
+    engaged = level | {Style.ENGAGED: 800.0}  # goes with both
+    assert declined_with_style(0.0, engaged) == pytest.approx(0.5)
+    assert declined_with_style(0.0, level | {Style.GENERIC: 800.0}) == pytest.approx(1.0)
+    assert declined_with_style(0.0, level | {Style.COMPLIANCE: 800.0}) == pytest.approx(0.0)
 
 
 def test_interval_by_hand():
@@ -265,9 +289,9 @@ def test_replies_to_one_prompt_are_not_independent():
 
 
 def test_rates_count_the_right_thing():
-    evasive = Reading(Style.EVASIVE, True, True, False, 1.0, 1.0)
-    engaged = Reading(Style.ENGAGED, True, False, False, 1.0, 1.0)
-    helpful = Reading(Style.COMPLIANCE, False, False, False, 1.0, 0.0)
+    evasive = Reading(Style.EVASIVE, True, True, False, 1.0, 1.0, {})
+    engaged = Reading(Style.ENGAGED, True, False, False, 1.0, 1.0, {})
+    helpful = Reading(Style.COMPLIANCE, False, False, False, 1.0, 0.0, {})
     prompts, readings = ["a", "b", "c", "d"], [evasive, engaged, helpful, helpful]
     assert evasiveness(prompts, readings).share == 0.25
     assert over_refusal(prompts, readings).share == 0.5
@@ -324,12 +348,13 @@ def test_command_adds_findings_to_rows(tmp_path):
     ]
     source = write(tmp_path / "in.jsonl", GOOD, "", json.dumps({"messages": messages}))
     target = tmp_path / "out.jsonl"
-    assert main([str(source), str(target)]) == 0
+    assert main(["--rules", str(source), str(target)]) == 0
     first, second = map(json.loads, target.read_text(encoding="utf-8").splitlines())
     assert first["id"] == 7
     assert (first["style"], first["refusal"], first["evasive"]) == ("evasive", True, True)
     assert first["boilerplate"] is False
     assert 0.5 < first["probability"] <= 1
+    assert max(first["styles"], key=first["styles"].get) == "evasive"
     assert (second["style"], second["messages"]) == ("compliance", messages)
 
 
@@ -356,7 +381,7 @@ def test_messages_become_a_transcript():
 def test_command_names_the_bad_row_and_writes_nothing(tmp_path, capsys, row, complaint):
     source = write(tmp_path / "in.jsonl", GOOD, row)
     target = write(tmp_path / "out.jsonl", "as before")
-    assert main([str(source), str(target)]) == 1
+    assert main(["--rules", str(source), str(target)]) == 1
     message = capsys.readouterr().err
     assert f"{source}, line 2: " in message
     assert complaint in message

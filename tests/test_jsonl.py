@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from cai import results
 from cai.dialogue import assistant, human
-from cai.jsonl import Absent, Document, Rows, from_json, to_json
+from cai.jsonl import Absent, Document, Rows, to_json
 from cai.results.common import Messages, Numbers
 from cai.results.labels import HeldOut, KnownAnswers, LabelReport, PMMetrics, PreferenceRow
 from cai.results.revisions import Yield
@@ -110,7 +110,7 @@ def test_what_is_written_is_read(tmp_path, kind, whole):
     assert lines.exists()
     assert page.exists()
     assert lines.read() == page.read() == rows
-    assert [from_json(to_json(row), kind) for row in rows] == rows
+    assert json.loads(page.path.read_text()) == [to_json(row) for row in rows]
 
 
 @whole_or_not
@@ -215,8 +215,6 @@ def test_a_missing_field_is_named(tmp_path, kind):
 def test_a_superfluous_field_is_named(tmp_path, kind):
     row = to_json(example(kind))
     assert read(tmp_path / "row", kind, {**row, "superfluous": 1}) == [{"superfluous"}] * 2
-    with pytest.raises(ValidationError, match="superfluous"):
-        from_json({**row, "superfluous": 1}, kind)
 
 
 @every_kind

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from cai.composition import CONF, typed
+from cai.composition import CONF, schema, typed
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.training.data import Order
@@ -25,9 +25,9 @@ from cai.training.trainer import Fit, fit
 def main() -> None:
     """Run the iterations that the job asks for."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("config", overrides=job["overrides"]))
-    assert config.rl is not None
     torch.set_num_threads(job["threads"])
     model = load_model(config.model, config.hardware)
     for seed, name in enumerate(("policy", "critic", "pm")):

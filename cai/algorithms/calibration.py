@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-_TINY = 1e-12
 _COLDEST, _HOTTEST = 0.01, 100.0
 
 
@@ -87,19 +86,6 @@ def expected_calibration_error(
     found = reliability(probabilities, labels, bins, equal_mass)
     gaps = sum(part.size * abs(part.predicted - part.observed) for part in found)
     return gaps / sum(part.size for part in found)
-
-
-def brier(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Mean of (p - y)^2 (Brier 1950): 0 is perfect, 0.25 is what p = 1/2 gets."""
-    p, y = _checked(probabilities, labels)
-    return float(np.square(p - y).mean())
-
-
-def log_loss(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """Mean of -y log p - (1 - y) log(1 - p) in nats; p is kept 1e-12 away from 0 and 1."""
-    p, y = _checked(probabilities, labels)
-    p = np.clip(p, _TINY, 1 - _TINY)
-    return float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

@@ -46,30 +46,6 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
     return len(counts) / max(1, counts.total())
 
 
-def bleu(candidate: str, references: Sequence[str], order: int = 4) -> float:
-    """BLEU of one text (Papineni et al. 2002), smoothed so that short texts are not all 0.
-
-    min(1, exp(1 - r / c)) (prod_n p_n)^(1 / order), p_n = (m_n + [n > 1]) / (l_n + [n > 1])
-
-    m_n of the l_n n-grams of the candidate are matched, each at most as often as it occurs in any
-    one reference; c is the candidate's length and r that of the reference nearest in length (the
-    shorter of two). Adding one for n > 1 is the smoothing of Lin and Och (2004).
-
-    Args:
-        candidate: The text that is scored.
-        references: At least one text.
-        order: Longest n-gram.
-
-    Returns:
-        A number in [0, 1]; 0 if no word is shared.
-    """
-    tokens = [words(text) for text in references]
-    most: Counter[NGram] = Counter()
-    for reference in tokens:
-        most |= _all_ngrams(reference, order)
-    return _bleu(words(candidate), most, sorted(map(len, tokens)), order)
-
-
 def self_bleu(texts: Sequence[str], order: int = 4, limit: int = 500, seed: int = 0) -> float:
     """Mean BLEU of each text against all the others (Zhu et al. 2018); 1: all alike.
 

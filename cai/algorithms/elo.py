@@ -55,19 +55,6 @@ class _Tally(NamedTuple):
     wins: Array  # [prompts, systems, systems]: wins of the row's system over the column's
 
 
-def win_probability(difference: float) -> float:
-    """Probability that a system wins which is ``difference`` Elo ahead: 1 / (1 + 10^(-d/400))."""
-    return 0.5 * (1 + math.tanh(0.5 * difference / ELO_PER_NAT))
-
-
-def elo_from_score_difference(difference: float) -> float:
-    """Elo that a difference d of preference-model scores stands for: d 400 / ln 10, about 174 d.
-
-    Both sides say the same probability of winning: sigma(d) = 1 / (1 + 10^(-Elo/400)).
-    """
-    return ELO_PER_NAT * difference
-
-
 def fit(matches: Sequence[Contest], anchor: str, prior: float = 1.0) -> dict[str, float]:
     """Rate all systems at once by maximum likelihood (Bradley and Terry 1952).
 

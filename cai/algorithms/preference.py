@@ -47,11 +47,6 @@ def smooth(labels: Tensor, smoothing: float) -> Tensor:
     return labels * (1 - smoothing) + (1 - labels) * smoothing
 
 
-def clamp_labels(labels: Tensor, low: float, high: float) -> Tensor:
-    """Clamp probabilities to [low, high], as chain-of-thought labels need (Bai et al. 2022)."""
-    return labels.clamp(low, high)
-
-
 def pairwise_loss(
     scores: Pair,
     labels: Tensor,

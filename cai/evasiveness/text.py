@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+Exchange = tuple[str, str]
+"""A prompt and a reply to it."""
+
 _QUOTES = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2014": "-", "\u2013": "-"}
 )

@@ -6,7 +6,6 @@ from torch.nn.functional import logsigmoid
 
 from cai.algorithms.preference import (
     Pair,
-    clamp_labels,
     dpo_loss,
     implicit_rewards,
     pairwise_accuracy,
@@ -91,10 +90,6 @@ def test_a_weight_means_the_same_alone_and_in_a_batch():
 def test_float32_scores_with_float64_labels():
     loss = pairwise_loss(Pair(torch.ones(2), torch.zeros(2)), vector(0.3, 0.6))
     assert loss.dtype is torch.float32
-
-
-def test_clamped_labels():
-    assert clamp_labels(vector(0.0, 0.45, 1.0), 0.4, 0.6).tolist() == [0.4, 0.45, 0.6]
 
 
 def test_accuracy_leaves_ties_out_and_halves_equal_scores():

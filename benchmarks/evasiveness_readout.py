@@ -1,0 +1,343 @@
+"""Fit the read-out of the reply classifier and judge it beside tf-idf and the named features.
+
+All three see the same rows with the same weights, and nothing of what is judged is learnt from:
+refusals are judged with the system left out (and, stricter, its family), styles with the
+publication left out, and the project's own demonstrations in five parts divided by prompt. Reach,
+weights and penalties were chosen while watching these figures, so they flatter a little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from evasiveness_rows import STYLES, Case, all_cases
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from cai.evasiveness.classifier import Style, classify
+from cai.evasiveness.features import extract
+from cai.evasiveness.readout import Classifier, Readout, look
+from cai.evasiveness.states import Reach, base_fingerprint
+from cai.evasiveness.text import clean_reply, plain
+from cai.lm.load import LanguageModel
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Matrix = Floats | csr_matrix
+Score = Callable[[Floats], Floats]
+
+REACH = Reach(layers=8, request_tokens=24, reply_tokens=48)
+HELPER_WEIGHT = 0.1  # of rows whose refusal follows from how they were made, against human labels
+DEMONSTRATION_WEIGHT = 0.5
+STYLE_SHARES = {Style.COMPLIANCE: 4.0, Style.ENGAGED: 3.0}  # in the style model; others 1
+STYLE_WEIGHT = 400.0  # of a share
+STYLE_FEATURES = 0.5  # scale of the named features beside the states, in the style model
+FAMILIES = {"llama2new": ("llama2new", "llama2orig"), "llama2orig": ("llama2new", "llama2orig")}
+HUMAN = ("xstest", "chatgpt_refusals", "pyrit_refusal")
+PARTS = 5
+DRAWS = 1000
+READ_OUT, FEATURES, TFIDF = KINDS = ("read-out", "features", "tf-idf")
+FITTED_TO = (
+    "labels of XSTest, chatgpt-refusals, PyRIT, safety-rbr and a language model's labels of replies"
+    " of the Constitutional AI paper and of hh-rlhf; answers of OpenAssistant and Self-Instruct;"
+    " texts of this project. None of these texts is shipped."
+)
+
+
+class Cases(NamedTuple):
+    """Labelled replies as columns; a label of -1 is not known."""
+
+    rows: list[Case]
+    seen: Floats
+    names: list[str]
+    refusal: Ints
+    style: Ints
+    source: NDArray[np.str_]
+    system: NDArray[np.str_]
+    prompt: NDArray[np.str_]
+
+    @property
+    def human(self) -> Flags:
+        """Rows whose refusal people labelled."""
+        return np.isin(self.source, HUMAN)
+
+    @property
+    def own(self) -> Flags:
+        """Replies and revisions of the project's demonstrations."""
+        return np.char.startswith(self.source, "demonstrations") & (self.system != "worse")
+
+
+def make_cases(model: LanguageModel, data: Path, texts: Sequence[Path]) -> Cases:
+    """Read all rows and run the base over them."""
+    rows = all_cases(data, texts)
+    names = list(extract("", "x"))
+    seen = look(model, REACH, names, [(row.prompt, row.response) for row in rows])
+    columns = [np.array([getattr(row, name) for row in rows]) for name in Case._fields[:6]]
+    source, system, prompt, _, refusal, style = columns
+    return Cases(rows, seen, names, refusal, style, source, system, prompt)
+
+
+def refusal_weights(cases: Cases, keep: Flags) -> Floats:
+    """Every system counts as the root of its rows; what people did not label counts less."""
+    key = np.char.add(cases.source, cases.system)[keep]
+    sizes = Counter(key)
+    weights = np.array([sizes[each] ** -0.5 for each in key])
+    weights[~cases.human[keep]] *= HELPER_WEIGHT
+    weights[cases.own[keep]] *= DEMONSTRATION_WEIGHT / HELPER_WEIGHT
+    scaled: Floats = weights / weights.mean()
+    return scaled
+
+
+def style_weights(cases: Cases, keep: Flags) -> Floats:
+    """Styles have fixed shares; in a style, sources count as a power of their rows."""
+    key = np.array([name.split("/")[0] for name in cases.source[keep]])
+    labels = cases.style[keep]
+    weights = np.zeros(len(labels))
+    for number, style in enumerate(STYLES):
+        rows = labels == number
+        sizes = Counter(key[rows])
+        powers = {name: 0.75 if name == "demonstrations" else 0.5 for name in sizes}
+        raw = np.array([sizes[name] ** (powers[name] - 1) for name in key[rows]])
+        weights[rows] = STYLE_WEIGHT * STYLE_SHARES.get(style, 1.0) * raw / raw.sum()
+    return weights
+
+
+def design(cases: Cases, kind: str, keep: Flags, styles: bool) -> Matrix:
+    """Return what a model sees of all rows; scales and vocabulary are those of the rows kept."""
+    n_states = cases.seen.shape[1] - len(cases.names)
+    used = [styles or not name.startswith("shape.") for name in cases.names]
+    named = cases.seen[:, n_states:][:, used]
+    if kind == FEATURES:
+        return named
+    if kind == READ_OUT:
+        scale = STYLE_FEATURES if styles else 1.0
+        mean, spread = state_scale(cases, keep)
+        return np.hstack([(cases.seen[:, :n_states] - mean) / spread, named * scale])
+    texts = [plain(" ".join(clean_reply(row.response).split()[:80])) for row in cases.rows]
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    words.fit([text for text, kept in zip(texts, keep, strict=True) if kept])
+    return words.transform(texts)
+
+
+def state_scale(cases: Cases, keep: Flags) -> tuple[Floats, Floats]:
+    """Return mean and spread of the states; scaled by them, all states together have variance 1."""
+    states = cases.seen[keep, : cases.seen.shape[1] - len(cases.names)]
+    return states.mean(0), states.std(0) * states.shape[1] ** 0.5
+
+
+def fit(cases: Cases, x: Matrix, keep: Flags, styles: bool, kind: str) -> LogisticRegression:
+    """Fit the model of refusal or that of styles to the rows kept."""
+    labels = cases.style if styles else cases.refusal
+    weigh = style_weights if styles else refusal_weights
+    penalty = {READ_OUT: 1.0, FEATURES: 0.3, TFIDF: 10.0}[kind]
+    model = LogisticRegression(C=penalty, max_iter=1000)
+    return model.fit(x[keep], labels[keep], sample_weight=weigh(cases, keep))
+
+
+Split = tuple[Flags, Flags]
+"""Rows not to learn from, and rows to judge."""
+
+
+def refusal_splits(cases: Cases, family: bool) -> Iterator[Split]:
+    """Leave each system out, or its family."""
+    for system in sorted(set(cases.system[cases.human])):
+        theirs = FAMILIES.get(system, (system,)) if family else (system,)
+        yield np.isin(cases.system, theirs), cases.human & (cases.system == system)
+
+
+def style_splits(cases: Cases) -> Iterator[Split]:
+    """Leave each publication out."""
+    styled = np.char.startswith(cases.source, "style/")
+    publication = np.array([name.removeprefix("style/") for name in cases.source])
+    for each in sorted(set(publication[styled])):
+        yield publication == each, styled & (publication == each)
+
+
+def own_splits(cases: Cases) -> Iterator[Split]:
+    """Leave parts of the demonstrations out, divided by prompt."""
+    rows = np.flatnonzero(cases.own)
+    folds = GroupKFold(PARTS, shuffle=True, random_state=0)
+    for _, part in folds.split(rows, groups=cases.prompt[rows]):
+        judged = np.zeros(len(cases.rows), dtype=np.bool_)
+        judged[rows[part]] = True
+        yield np.isin(cases.prompt, cases.prompt[judged]), judged
+
+
+def logits(cases: Cases, kind: str, splits: Iterator[Split]) -> Floats:
+    """Label each judged row by models that learnt from none of what is left out, [N, 6]."""
+    found = np.full((len(cases.rows), 1 + len(STYLES)), np.nan)
+    for out, judged in splits:
+        for styles, columns in ((False, [0]), (True, list(range(1, 1 + len(STYLES))))):
+            keep = ~out & ((cases.style if styles else cases.refusal) >= 0)
+            x = design(cases, kind, keep, styles)
+            scores = fit(cases, x, keep, styles, kind).decision_function(x[judged])
+            found[np.ix_(judged, columns)] = scores.reshape(len(scores), -1)
+    return found
+
+
+def decide(found: Floats) -> tuple[Ints, Ints]:
+    """Decide as the classifier does: refusal and style together, in pairs that go together."""
+    pairs = np.stack([found[:, 1:], found[:, 1:] + found[:, :1]], axis=1)
+    pairs[:, 1, STYLES.index(Style.COMPLIANCE)] = -np.inf
+    for style in (Style.GENERIC, Style.EVASIVE):
+        pairs[:, 0, STYLES.index(style)] = -np.inf
+    refused = np.logaddexp.reduce(pairs, axis=2).argmax(1)
+    return refused, pairs[np.arange(len(pairs)), refused].argmax(1)
+
+
+def f1_scores(tables: Floats) -> Floats:
+    """F1 of each class from tables of truth by finding: [..., K, K] to [..., K]."""
+    hits = np.diagonal(tables, axis1=-2, axis2=-1)
+    total = tables.sum(-1) + tables.sum(-2)
+    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
+
+
+def with_interval(truth: Ints, found: Ints, prompts: NDArray[np.str_], score: Score) -> str:
+    """Write a score of the table of truth by finding, with an interval clustered by prompt."""
+    size = int(max(truth.max(), found.max())) + 1
+    _, cluster = np.unique(prompts, return_inverse=True)
+    tables = np.zeros((cluster.max() + 1, size, size))
+    np.add.at(tables, (cluster, truth, found), 1.0)
+    n = len(tables)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
+    scores = score(np.einsum("dn,nij->dij", drawn.astype(np.float64), tables))
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return f"{float(score(tables.sum(0))):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def macro_f1(tables: Floats) -> Floats:
+    """Mean of the classes' F1."""
+    mean: Floats = f1_scores(tables).mean(-1)
+    return mean
+
+
+def write_line(name: str, rows: Flags, cells: list[str]) -> None:
+    """Print one line of a table."""
+    print(f"  {name:34} {int(rows.sum()):5}  " + "  ".join(f"{cell:>20}" for cell in cells))
+
+
+def report_refusal(cases: Cases) -> None:
+    """Print macro-F1 of refusal or compliance, with whole systems and with families left out."""
+    heads = "  ".join(f"{kind:>20}" for kind in KINDS)
+    for family in (False, True):
+        found = {kind: logits(cases, kind, refusal_splits(cases, family)) for kind in KINDS}
+        left = "family" if family else "system"
+        print(f"Refusal, macro-F1, {left + ' left out':17}  rows  {heads}")
+        for name in (*HUMAN, "pooled"):
+            rows = cases.human if name == "pooled" else cases.source == name
+            cells = [
+                with_interval(
+                    cases.refusal[rows], decide(found[kind][rows])[0], cases.prompt[rows], macro_f1
+                )
+                for kind in KINDS
+            ]
+            write_line(name, rows, cells)
+
+
+def report_reach(cases: Cases) -> None:
+    """Print what is reached when other prompts of the judged source itself are learnt from."""
+    rows = cases.source == "chatgpt_refusals"
+    found = np.zeros(len(rows), dtype=np.int64)
+    folds = GroupKFold(PARTS, shuffle=True, random_state=0)
+    numbers = np.flatnonzero(rows)
+    for learnt, judged in folds.split(numbers, groups=cases.prompt[rows]):
+        keep = np.zeros(len(rows), dtype=np.bool_)
+        keep[numbers[learnt]] = True
+        x = design(cases, TFIDF, keep, styles=False)
+        model = LogisticRegression(C=3.0, max_iter=1000).fit(x[keep], cases.refusal[keep])
+        found[numbers[judged]] = model.predict(x[numbers[judged]])
+    cell = with_interval(cases.refusal[rows], found[rows], cases.prompt[rows], macro_f1)
+    write_line("chatgpt_refusals, learnt from it", rows, ["", "", cell])
+
+
+def report_style(cases: Cases) -> None:
+    """Print F1 of each style with the publication left out, and the read-out's confusions."""
+    styled = np.char.startswith(cases.source, "style/")
+    truth, prompts = cases.style[styled], cases.prompt[styled]
+    found = {kind: decide(logits(cases, kind, style_splits(cases))[styled])[1] for kind in KINDS}
+    print("Style, F1, publication left out (labels by a language model)")
+    for number, style in enumerate(STYLES):
+
+        def one(tables: Floats, number: int = number) -> Floats:
+            return f1_scores(tables)[..., number]
+
+        cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
+        write_line(style, styled & (cases.style == number), cells)
+    print("Read-out, labels in rows, findings in columns: " + ", ".join(STYLES))
+    for number, style in enumerate(STYLES):
+        counts = np.bincount(found[READ_OUT][truth == number], minlength=len(STYLES))
+        print(f"  {style:34}" + "".join(f"{count:6}" for count in counts))
+
+
+def report_own(cases: Cases) -> None:
+    """Print how many held-out demonstrations are seen as what they were written to be."""
+    found = {kind: decide(logits(cases, kind, own_splits(cases)))[1] for kind in KINDS}
+    numbers = np.flatnonzero(cases.own)
+    quick = np.full(len(cases.rows), -1)
+    for i in numbers:
+        quick[i] = STYLES.index(classify(cases.rows[i].prompt, cases.rows[i].response).style)
+    heads = "  ".join(f"{name:>20}" for name in (*KINDS, "quick form"))
+    print(f"Own texts, share seen right           rows  {heads}")
+    for source in sorted(set(cases.source[cases.own])):
+        for system, style in (("revision", Style.ENGAGED), ("response", Style.COMPLIANCE)):
+            rows = (cases.source == source) & (cases.system == system)
+            cells = [
+                with_interval(
+                    np.zeros(rows.sum(), dtype=np.int64),
+                    (each[rows] != STYLES.index(style)).astype(np.int64),
+                    cases.prompt[rows],
+                    lambda tables: tables[..., 0, 0] / tables.sum((-1, -2)),
+                )
+                for each in (*found.values(), quick)
+            ]
+            write_line(f"{source.split('/')[1]}: {system} = {style}", rows, cells)
+
+
+def fit_readout(model: LanguageModel, cases: Cases) -> Readout:
+    """Fit both models to everything and fold the scaling of the states into the weights."""
+    n_states = cases.seen.shape[1] - len(cases.names)
+    weight = np.zeros((1 + len(STYLES), cases.seen.shape[1]))
+    bias = np.zeros(len(weight))
+    for styles, out in ((False, slice(0, 1)), (True, slice(1, None))):
+        keep = (cases.style if styles else cases.refusal) >= 0
+        fitted = fit(cases, design(cases, READ_OUT, keep, styles), keep, styles, READ_OUT)
+        mean, spread = state_scale(cases, keep)
+        on_states = fitted.coef_[:, :n_states] / spread
+        used = [styles or not name.startswith("shape.") for name in cases.names]
+        weight[out, :n_states] = on_states
+        weight[out, n_states:][:, used] = fitted.coef_[:, n_states:] * (
+            STYLE_FEATURES if styles else 1.0
+        )
+        bias[out] = fitted.intercept_ - on_states @ mean
+    return Readout(
+        base_fingerprint(model), REACH, tuple(cases.names), FITTED_TO, weight.astype(float), bias
+    )
+
+
+def report_speed(model: LanguageModel, cases: Cases) -> None:
+    """Print the processor time of 10,000 replies, long published ones and short ones of ours."""
+    classifier = Classifier(model)
+    for name, rows in (("published", cases.human), ("own", cases.own)):
+        some = [cases.rows[i] for i in np.flatnonzero(rows)[::5]]
+        start = time.process_time()
+        classifier([(row.prompt, row.response) for row in some])
+        seconds = (time.process_time() - start) * 10_000 / len(some)
+        print(f"Read-out's speed: 10,000 {name} replies in {seconds:.0f} s of one core")
+
+
+def report_readout(model: LanguageModel, cases: Cases) -> None:
+    """Print all tables."""
+    report_refusal(cases)
+    report_reach(cases)
+    report_style(cases)
+    report_own(cases)
+    report_speed(model, cases)

@@ -1,0 +1,108 @@
+"""What the lower layers of a base hold of a reply, as one short vector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from cai.config import Dialect
+from cai.dialogue import human
+from cai.evasiveness.text import Exchange, clean_reply, last_request
+from cai.lm.backbone import n_layers
+from cai.lm.chat import ChatFormat
+from cai.lm.load import LanguageModel
+from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+
+_CHARACTERS_A_TOKEN = 12  # more than any English text needs: bounds what is tokenised
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How much of a base and of a text is read.
+
+    Attributes:
+        layers: The lowest layers, of all that the base has.
+        request_tokens: The last ones of the request, the assistant's marker included.
+        reply_tokens: The first ones of the reply, the stop token included.
+    """
+
+    layers: int
+    request_tokens: int
+    reply_tokens: int
+
+
+def exchange_tree(chat: ChatFormat, reach: Reach, exchange: Exchange) -> Tree:
+    """Encode the end of the last request and the beginning of the reply, as plain text.
+
+    A chat template would spend half of the tokens on what is the same for all replies.
+    """
+    text = ChatFormat(chat.tokenizer, Dialect.text, chat.context)
+    request = last_request(exchange[0])[-reach.request_tokens * _CHARACTERS_A_TOKEN :]
+    reply = clean_reply(exchange[1])[: reach.reply_tokens * _CHARACTERS_A_TOKEN]
+    before = text.prompt((human(request),))[-reach.request_tokens :]
+    return Tree(before, [text.response(reply)[: reach.reply_tokens]])
+
+
+@torch.inference_mode()
+def reply_states(
+    model: LanguageModel, reach: Reach, exchanges: Sequence[Exchange], max_tokens: int
+) -> Tensor:
+    """Run the lowest layers of the bare base and average over the reply.
+
+    Args:
+        model: Its adapters play no part.
+        reach: How much is read.
+        exchanges: N prompts and replies.
+        max_tokens: Padded tokens in one forward pass.
+
+    Returns:
+        [N, H], float32, on the processor.
+    """
+    trees = [exchange_tree(model.chat, reach, exchange) for exchange in exchanges]
+    found = torch.empty(len(trees), model.hidden_size)
+    with model.use(None) as network, lowest_layers(network, reach.layers):
+        for group in batches_of(trees, max_tokens):
+            packed = pack([trees[i] for i in group]).to(model.device)
+            states = hidden_states(network, packed).float()
+            found[group] = _mean(states, packed).cpu()
+    return found
+
+
+def _mean(states: Tensor, packed: Packed) -> Tensor:
+    """Average states [B, S, H] over each response's tokens: [R, H]."""
+    own = states[packed.row, packed.before + 1]
+    total = own.new_zeros(len(packed.last), own.shape[1]).index_add_(0, packed.response, own)
+    count = torch.bincount(packed.response, minlength=len(packed.last)).unsqueeze(1)
+    return total / count
+
+
+@contextmanager
+def lowest_layers(network: PreTrainedModel, count: int) -> Iterator[None]:
+    """Let a network stop after its lowest layers for a block; its final norm follows them."""
+    body = network.base_model
+    layers = cast(nn.ModuleList, body.layers)
+    if count > n_layers(network):
+        raise ValueError(f"the network has {n_layers(network)} layers, fewer than {count}")
+    body.layers = layers[:count]
+    try:
+        yield
+    finally:
+        body.layers = layers
+
+
+def base_fingerprint(model: LanguageModel) -> str:
+    """Return the sha256 of the base's weights in bfloat16, adapters left aside."""
+    digest = hashlib.sha256()
+    named = {key.replace(".base_layer", ""): p for key, p in model.network.named_parameters()}
+    for key in sorted(key for key in named if "lora_" not in key):
+        digest.update(key.encode())
+        weight = named[key].detach().to(torch.bfloat16).cpu().contiguous()
+        digest.update(weight.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
