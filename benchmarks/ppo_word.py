@@ -28,9 +28,9 @@ from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
 from cai.training.data import Order
+from cai.training.iteration import Prompts as PPOPrompts
 from cai.training.iteration import Roles
 from cai.training.ppo import PPOModule
-from cai.training.ppo import Prompts as PPOPrompts
 from cai.training.rollouts import RewardModel
 
 Prompts = list[list[int]]

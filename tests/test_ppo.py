@@ -25,8 +25,8 @@ from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.training.data import Order
-from cai.training.iteration import Roles, kl_controller
-from cai.training.ppo import PPOModule, Prompts
+from cai.training.iteration import Prompts, Roles, kl_controller
+from cai.training.ppo import PPOModule
 from cai.training.preference import score_responses
 from cai.training.rollouts import RewardModel, value_grid
 

@@ -16,8 +16,8 @@ from cai.composition import CONF, schema, typed
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.training.data import Order
-from cai.training.iteration import Roles
-from cai.training.ppo import PPOModule, Prompts
+from cai.training.iteration import Prompts, Roles
+from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 from cai.training.trainer import Fit, fit
 

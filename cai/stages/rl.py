@@ -18,8 +18,8 @@ from cai.sampling.prompts import EncodedPrompts
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.dpo import DPOModule, DPORoles
-from cai.training.iteration import Roles
-from cai.training.ppo import PPOModule, Prompts
+from cai.training.iteration import Prompts, Roles
+from cai.training.ppo import PPOModule
 from cai.training.preference import PairExample, pair_tree
 from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel

@@ -77,6 +77,19 @@ def kl_controller(settings: KLConfig) -> FixedKL:
     return FixedKL(settings.coefficient)
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Token ids to start replies from.
+
+    Attributes:
+        red_team: Provocations.
+        helpful: Plain requests.
+    """
+
+    red_team: Sequence[Sequence[int]]
+    helpful: Sequence[Sequence[int]]
+
+
 def draw_prompts(
     pools: Sequence[Sequence[Sequence[int]]], numbers: Sequence[int], seed: int, step: int
 ) -> list[Sequence[int]]:

@@ -6,47 +6,47 @@ import copy
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cai import parallel
-from cai.algorithms.masked import RunningMoments, masked_mean, moments, whiten
+from cai.algorithms.masked import RunningMoments, moments, whiten
 from cai.algorithms.ppo import (
     Advantages,
     gae,
     kl_estimates,
     penalise_missing_eos,
-    policy_loss,
     token_rewards,
-    value_loss,
 )
 from cai.config import RLConfig
 from cai.errors import UserError
 from cai.lm.generate import Sampling, generate
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
-from cai.lm.score import Shaping, response_scores
+from cai.lm.packing import Tree, pack
+from cai.lm.score import Shaping
 from cai.seeds import seed_of
 from cai.training.base import TrainingModule, clip, parameters_of
 from cai.training.data import IterationData, Order
 from cai.training.iteration import (
+    Prompts,
     Reading,
     Roles,
     UpdateStats,
     average,
     draw_prompts,
-    flat,
     kl_controller,
     read_rollouts,
     summarise,
 )
 from cai.training.optimizers import BETAS, adamw, rate, scheduled
+from cai.training.ppo_update import Losses, Part, Portion, portions
 from cai.training.rollouts import Rollouts, merge
+from cai.training.undo import snapshot, take_back
 
 log = logging.getLogger(__name__)
 
@@ -55,34 +55,6 @@ POLICY, CRITIC = 0, 1
 
 Score = Callable[[Sequence[Tree]], Tensor]
 """Maps replies to scores [B]; the preference model, unless a programmed one takes its place."""
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """Token ids to start replies from.
-
-    Attributes:
-        red_team: Provocations.
-        helpful: Plain requests.
-    """
-
-    red_team: Sequence[Sequence[int]]
-    helpful: Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Portion:
-    """A part of a minibatch that goes through the networks at once.
-
-    Attributes:
-        rows: Of the rollouts.
-        share: Of the minibatch's tokens; 0 keeps a process in step that has nothing left to do.
-        last: Whether the processes add up their gradients after it.
-    """
-
-    rows: list[int]
-    share: float
-    last: bool
 
 
 class PPOModule(TrainingModule):
@@ -127,6 +99,7 @@ class PPOModule(TrainingModule):
         self._settings, self._order = settings, order
         self.score: Score = lambda trees: roles.reward.score(trees, order.micro_tokens)
         self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
+        self._losses = Losses(model, roles, settings, self._shaping)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
         self.stopped = False
@@ -140,13 +113,14 @@ class PPOModule(TrainingModule):
         if self.stopped:
             self.trainer.should_stop = True
             return
-        before = copy.deepcopy(self._state())
+        before, steering = snapshot(self._trained, self.trainer), copy.deepcopy(self._steering())
         for attempt in range(2):
             summary = self.iterate(step, attempt)
             if all(map(math.isfinite, summary.values())):
                 break
             log.warning("rl: iteration %d gave numbers that are not finite; taken back", step)
-            self._take_back(before)
+            take_back(before, self._trained, self.trainer)
+            self._steer(steering)
         else:
             raise UserError(
                 f"rl diverged at iteration {step} twice: lower rl.lr or rl.critic.lr; the last "
@@ -245,33 +219,19 @@ class PPOModule(TrainingModule):
     ) -> UpdateStats:
         """Make one clipped update of the policy and one of the critic."""
         totals = torch.zeros(6)
-        for portion in self._portions(rows, rollouts):
+        for portion in portions(rows, rollouts, self._order.micro_tokens):
             packed = pack([rollouts.trees[row] for row in portion.rows]).to(self._model.device)
-            stats = self._critic_backward(packed, portion, rollouts, advantages)
+            part = Part(packed, portion.rows, rollouts, advantages)
+            backward = partial(self._backward, portion)
+            totals[:2] += self._losses.critic(part, backward) * portion.share
             if train_policy:
-                stats = stats + self._policy_backward(packed, portion, rollouts, advantages)
-            totals += stats * portion.share
+                totals[2:] += self._losses.policy(part, backward) * portion.share
         norm = self.update(POLICY) if train_policy else 0.0
         critic_norm = self.update(CRITIC)
         value, held, policy, clipped, kl, ratio = parallel.all_reduce(totals.tolist())
         return UpdateStats(policy, value, clipped, kl, ratio, held, norm, critic_norm, 1)
 
-    def _portions(self, rows: list[int], rollouts: Rollouts) -> Iterator[Portion]:
-        """Cut this process's share of a minibatch; every process gets as many portions."""
-        world = parallel.world_size()
-        n_tokens = sum(len(rollouts.trees[row].responses[0]) for row in rows)
-        cut = []
-        for rank in range(world):
-            own = rows[rank::world]
-            groups = batches_of([rollouts.trees[row] for row in own], self._order.micro_tokens)
-            cut.append([[own[i] for i in group] for group in groups])
-        mine, n = cut[parallel.rank()], max(map(len, cut))
-        for number in range(n):
-            chosen = mine[number] if number < len(mine) else []
-            tokens = sum(len(rollouts.trees[row].responses[0]) for row in chosen)
-            yield Portion(chosen or rows[:1], tokens / n_tokens, number == n - 1)
-
-    def _backward(self, loss: Tensor, portion: Portion) -> None:
+    def _backward(self, portion: Portion, loss: Tensor) -> None:
         """Add a portion's gradients; processes average theirs after the last one."""
         strategy, waits = self.trainer.strategy, not portion.last
         held: AbstractContextManager[Any] = nullcontext()
@@ -289,60 +249,6 @@ class PPOModule(TrainingModule):
         optimizers[index].zero_grad()
         schedulers[index].step()  # type: ignore[call-arg]
         return norm
-
-    def _policy_backward(
-        self,
-        packed: Packed,
-        portion: Portion,
-        rollouts: Rollouts,
-        advantages: Advantages,
-    ) -> Tensor:
-        settings = self._settings
-        bonus = settings.entropy_bonus
-        with self._model.use(self._roles.policy) as network:
-            hidden = hidden_states(network, packed)
-            now = response_scores(
-                network,
-                hidden,
-                packed,
-                shaping=self._shaping,
-                with_entropy=bonus > 0,
-                entropy_gradient=bonus > 0,
-            )
-            everything = torch.ones_like(now.logprobs, dtype=torch.bool)
-            loss = policy_loss(
-                now.logprobs,
-                flat(rollouts.logp, packed, portion.rows),
-                flat(advantages.advantages, packed, portion.rows),
-                everything,
-                settings.clip,
-            )
-            total = loss.loss
-            if now.entropies is not None:
-                total = total - bonus * masked_mean(now.entropies, everything)
-            self._backward(total, portion)  # activations may be computed again: same adapter
-        numbers = (loss.loss.detach(), loss.clip_fraction, loss.approx_kl, loss.mean_ratio)
-        return torch.tensor([0.0, 0.0, *(float(number) for number in numbers)])
-
-    def _critic_backward(
-        self,
-        packed: Packed,
-        portion: Portion,
-        rollouts: Rollouts,
-        advantages: Advantages,
-    ) -> Tensor:
-        with self._model.use(self._roles.critic) as network:
-            hidden = hidden_states(network, packed)
-            values = self._roles.critic_head(hidden[packed.row, packed.before])
-            loss = value_loss(
-                values,
-                flat(rollouts.values, packed, portion.rows),
-                flat(advantages.returns, packed, portion.rows),
-                torch.ones_like(values, dtype=torch.bool),
-                self._settings.critic.clip,
-            )
-            self._backward(loss.loss, portion)
-        return torch.tensor([float(loss.loss.detach()), float(loss.clip_fraction), 0, 0, 0, 0])
 
     def configure_optimizers(self) -> Any:
         """Make an optimizer and a schedule for the policy and for the critic."""
@@ -387,27 +293,3 @@ class PPOModule(TrainingModule):
         self.controller.load_state_dict(state["kl"])
         self.score_moments.load_state_dict(state["moments"])
         self.stopped = state["stopped"]
-
-    def _state(self) -> dict[str, Any]:
-        """Return all that an iteration changes."""
-        return {
-            "weights": {name: [p.detach() for p in ps] for name, ps in self._trained.items()},
-            "optimizers": [o.state_dict() for o in self.trainer.optimizers],
-            "schedulers": [c.scheduler.state_dict() for c in self.trainer.lr_scheduler_configs],
-            "steering": self._steering(),
-            "random": torch.get_rng_state(),
-        }
-
-    @torch.no_grad()
-    def _take_back(self, state: dict[str, Any]) -> None:
-        """Undo an iteration."""
-        for name, parameters in self._trained.items():
-            for parameter, saved in zip(parameters, state["weights"][name], strict=True):
-                parameter.copy_(saved)
-        for optimizer, saved in zip(self.trainer.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        configs = self.trainer.lr_scheduler_configs
-        for config, saved in zip(configs, state["schedulers"], strict=True):
-            config.scheduler.load_state_dict(saved)
-        self._steer(state["steering"])
-        torch.set_rng_state(state["random"])
