@@ -361,7 +361,8 @@ def report_rules(data: Path, tables: list[Table]) -> None:
 
 def run_readout(data: Path, texts: list[Path], write: bool) -> None:
     """Print the tables of the read-out; fit and write its weights first if asked to."""
-    from evasiveness_readout import fit_readout, make_cases, report_readout
+    from evasiveness_readout import fit_readout, make_cases
+    from evasiveness_tables import report_readout
 
     from cai.classify import load_base
     from cai.evasiveness.readout import READOUT, write_readout

@@ -1,4 +1,4 @@
-"""Fit the read-out of the reply classifier and judge it beside tf-idf and the named features.
+"""The read-out of the reply classifier, tf-idf and the named features: rows, weights and splits.
 
 All three see the same rows with the same weights, and nothing of what is judged is learnt from:
 refusals are judged with the system left out (and, stricter, its family), styles with the
@@ -8,9 +8,8 @@ weights and penalties were chosen while watching these figures, so they flatter 
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +21,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from cai.evasiveness.classifier import Style, classify
+from cai.evasiveness.classifier import Style
 from cai.evasiveness.features import extract
-from cai.evasiveness.readout import Classifier, Readout, look
+from cai.evasiveness.readout import Readout, look
 from cai.evasiveness.states import Reach, base_fingerprint
 from cai.evasiveness.text import clean_reply, plain
 from cai.lm.load import LanguageModel
@@ -33,7 +32,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Matrix = Floats | csr_matrix
-Score = Callable[[Floats], Floats]
 
 REACH = Reach(layers=8, request_tokens=24, reply_tokens=48)
 HELPER_WEIGHT = 0.1  # of rows whose refusal follows from how they were made, against human labels
@@ -44,7 +42,6 @@ STYLE_FEATURES = 0.5  # scale of the named features beside the states, in the st
 FAMILIES = {"llama2new": ("llama2new", "llama2orig"), "llama2orig": ("llama2new", "llama2orig")}
 HUMAN = ("xstest", "chatgpt_refusals", "pyrit_refusal")
 PARTS = 5
-DRAWS = 1000
 READ_OUT, FEATURES, TFIDF = KINDS = ("read-out", "features", "tf-idf")
 FITTED_TO = (
     "labels of XSTest, chatgpt-refusals, PyRIT, safety-rbr and a language model's labels of replies"
@@ -194,114 +191,6 @@ def decide(found: Floats) -> tuple[Ints, Ints]:
     return refused, pairs[np.arange(len(pairs)), refused].argmax(1)
 
 
-def f1_scores(tables: Floats) -> Floats:
-    """F1 of each class from tables of truth by finding: [..., K, K] to [..., K]."""
-    hits = np.diagonal(tables, axis1=-2, axis2=-1)
-    total = tables.sum(-1) + tables.sum(-2)
-    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
-
-
-def with_interval(truth: Ints, found: Ints, prompts: NDArray[np.str_], score: Score) -> str:
-    """Write a score of the table of truth by finding, with an interval clustered by prompt."""
-    size = int(max(truth.max(), found.max())) + 1
-    _, cluster = np.unique(prompts, return_inverse=True)
-    tables = np.zeros((cluster.max() + 1, size, size))
-    np.add.at(tables, (cluster, truth, found), 1.0)
-    n = len(tables)
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
-    scores = score(np.einsum("dn,nij->dij", drawn.astype(np.float64), tables))
-    low, high = np.quantile(scores, [0.025, 0.975])
-    return f"{float(score(tables.sum(0))):.3f} [{low:.3f}, {high:.3f}]"
-
-
-def macro_f1(tables: Floats) -> Floats:
-    """Mean of the classes' F1."""
-    mean: Floats = f1_scores(tables).mean(-1)
-    return mean
-
-
-def write_line(name: str, rows: Flags, cells: list[str]) -> None:
-    """Print one line of a table."""
-    print(f"  {name:34} {int(rows.sum()):5}  " + "  ".join(f"{cell:>20}" for cell in cells))
-
-
-def report_refusal(cases: Cases) -> None:
-    """Print macro-F1 of refusal or compliance, with whole systems and with families left out."""
-    heads = "  ".join(f"{kind:>20}" for kind in KINDS)
-    for family in (False, True):
-        found = {kind: logits(cases, kind, refusal_splits(cases, family)) for kind in KINDS}
-        left = "family" if family else "system"
-        print(f"Refusal, macro-F1, {left + ' left out':17}  rows  {heads}")
-        for name in (*HUMAN, "pooled"):
-            rows = cases.human if name == "pooled" else cases.source == name
-            cells = [
-                with_interval(
-                    cases.refusal[rows], decide(found[kind][rows])[0], cases.prompt[rows], macro_f1
-                )
-                for kind in KINDS
-            ]
-            write_line(name, rows, cells)
-
-
-def report_reach(cases: Cases) -> None:
-    """Print what is reached when other prompts of the judged source itself are learnt from."""
-    rows = cases.source == "chatgpt_refusals"
-    found = np.zeros(len(rows), dtype=np.int64)
-    folds = GroupKFold(PARTS, shuffle=True, random_state=0)
-    numbers = np.flatnonzero(rows)
-    for learnt, judged in folds.split(numbers, groups=cases.prompt[rows]):
-        keep = np.zeros(len(rows), dtype=np.bool_)
-        keep[numbers[learnt]] = True
-        x = design(cases, TFIDF, keep, styles=False)
-        model = LogisticRegression(C=3.0, max_iter=1000).fit(x[keep], cases.refusal[keep])
-        found[numbers[judged]] = model.predict(x[numbers[judged]])
-    cell = with_interval(cases.refusal[rows], found[rows], cases.prompt[rows], macro_f1)
-    write_line("chatgpt_refusals, learnt from it", rows, ["", "", cell])
-
-
-def report_style(cases: Cases) -> None:
-    """Print F1 of each style with the publication left out, and the read-out's confusions."""
-    styled = np.char.startswith(cases.source, "style/")
-    truth, prompts = cases.style[styled], cases.prompt[styled]
-    found = {kind: decide(logits(cases, kind, style_splits(cases))[styled])[1] for kind in KINDS}
-    print("Style, F1, publication left out (labels by a language model)")
-    for number, style in enumerate(STYLES):
-
-        def one(tables: Floats, number: int = number) -> Floats:
-            return f1_scores(tables)[..., number]
-
-        cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
-        write_line(style, styled & (cases.style == number), cells)
-    print("Read-out, labels in rows, findings in columns: " + ", ".join(STYLES))
-    for number, style in enumerate(STYLES):
-        counts = np.bincount(found[READ_OUT][truth == number], minlength=len(STYLES))
-        print(f"  {style:34}" + "".join(f"{count:6}" for count in counts))
-
-
-def report_own(cases: Cases) -> None:
-    """Print how many held-out demonstrations are seen as what they were written to be."""
-    found = {kind: decide(logits(cases, kind, own_splits(cases)))[1] for kind in KINDS}
-    numbers = np.flatnonzero(cases.own)
-    quick = np.full(len(cases.rows), -1)
-    for i in numbers:
-        quick[i] = STYLES.index(classify(cases.rows[i].prompt, cases.rows[i].response).style)
-    heads = "  ".join(f"{name:>20}" for name in (*KINDS, "quick form"))
-    print(f"Own texts, share seen right           rows  {heads}")
-    for source in sorted(set(cases.source[cases.own])):
-        for system, style in (("revision", Style.ENGAGED), ("response", Style.COMPLIANCE)):
-            rows = (cases.source == source) & (cases.system == system)
-            cells = [
-                with_interval(
-                    np.zeros(rows.sum(), dtype=np.int64),
-                    (each[rows] != STYLES.index(style)).astype(np.int64),
-                    cases.prompt[rows],
-                    lambda tables: tables[..., 0, 0] / tables.sum((-1, -2)),
-                )
-                for each in (*found.values(), quick)
-            ]
-            write_line(f"{source.split('/')[1]}: {system} = {style}", rows, cells)
-
-
 def fit_readout(model: LanguageModel, cases: Cases) -> Readout:
     """Fit both models to everything and fold the scaling of the states into the weights."""
     n_states = cases.seen.shape[1] - len(cases.names)
@@ -321,23 +210,3 @@ def fit_readout(model: LanguageModel, cases: Cases) -> Readout:
     return Readout(
         base_fingerprint(model), REACH, tuple(cases.names), FITTED_TO, weight.astype(float), bias
     )
-
-
-def report_speed(model: LanguageModel, cases: Cases) -> None:
-    """Print the processor time of 10,000 replies, long published ones and short ones of ours."""
-    classifier = Classifier(model)
-    for name, rows in (("published", cases.human), ("own", cases.own)):
-        some = [cases.rows[i] for i in np.flatnonzero(rows)[::5]]
-        start = time.process_time()
-        classifier([(row.prompt, row.response) for row in some])
-        seconds = (time.process_time() - start) * 10_000 / len(some)
-        print(f"Read-out's speed: 10,000 {name} replies in {seconds:.0f} s of one core")
-
-
-def report_readout(model: LanguageModel, cases: Cases) -> None:
-    """Print all tables."""
-    report_refusal(cases)
-    report_reach(cases)
-    report_style(cases)
-    report_own(cases)
-    report_speed(model, cases)
