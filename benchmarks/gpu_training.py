@@ -161,9 +161,7 @@ def make_module(config: Config, model: Any, method: str, trees: list[Any]) -> Tr
     """Make the module of a method."""
     order = Order(config.hardware.micro_tokens, 0)
     if method == "sft":
-        assert config.sft is not None
         return SFTModule(model, method, trees, config.sft.optimizer, order)
-    assert config.pm is not None
     head = ScalarHead(model.hidden_size, 0).to(model.device)
     pairs = [PairExample(tree, 0.9, 1.0, "random") for tree in trees]
     return PreferenceModule(ScalarModel(model, method, head), pairs, config.pm, order)
@@ -222,7 +220,6 @@ def reinforce(place: Place, rows: Rows) -> None:
             f"model.path={folder}", "rl.iterations=3", f"rl.rollouts={place.sizes.rollouts}",
             f"rl.reply_tokens={place.sizes.reply}", "rl.critic.warmup_iterations=0",
         )  # fmt: skip
-        assert config.rl is not None
         model = load_model(config.model, config.hardware)
         for seed, adapter in enumerate(("policy", "critic", "pm")):
             model.add_adapter(adapter, seed)
