@@ -66,6 +66,26 @@ def test_no_split_leaks(corpus):
     assert all(sides.values())
 
 
+def test_what_the_judge_learns_from_no_other_stage_reads(corpus):
+    """Its comparisons share no opening with any comparison, demonstration or held-out prompt."""
+    learnt = {
+        family(talk) for axis in corpus.judge for talk in conversations((*axis.train, *axis.test))
+    }
+    others = [*corpus.demonstrations]
+    for kind in (corpus.judgements, corpus.helpful_pairs, corpus.harmless_pairs):
+        others += [record for records in kind for record in records]
+    assert not learnt & set(map(family, conversations(others)))
+    trained = {family(talk) for axis in corpus.judge for talk in conversations(axis.train)}
+    held_out = (*corpus.red_team.test, *corpus.borderline.test, *corpus.helpful.test)
+    assert not trained & set(map(family, conversations(held_out)))
+
+
+def test_the_judge_has_enough_to_learn_from_and_to_be_tested_on(corpus):
+    for axis in corpus.judge:
+        assert len(axis.train) >= 200
+        assert len(axis.validation) + len(axis.test) >= 40
+
+
 def test_a_continuation_stays_with_its_opening():
     one = (human("How do I pick a LOCK?"),)
     more = (human("how do i pick a lock"), assistant("Why?"), human("Because."))

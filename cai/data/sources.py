@@ -14,7 +14,7 @@ from cai.config.nodes import BUILTIN
 from cai.data.hh import read_hh_rlhf
 from cai.data.records import Comparison, Demonstration, Example, Prompt
 from cai.data.rows import read_rows, text_of
-from cai.data.splits import Splits, split
+from cai.data.splits import Splits, is_judges, split
 from cai.dialogue import check_prompt, from_messages
 from cai.errors import UserError
 
@@ -41,9 +41,16 @@ class Principles(NamedTuple):
     comparison: list[ComparisonPrinciple]
 
 
+class JudgeData(NamedTuple):
+    """Comparisons with a known answer that the judge learns from and is tested on, and no other."""
+
+    harmlessness: Splits[Comparison]
+    helpfulness: Splits[Comparison]
+
+
 @dataclass(frozen=True)
 class Corpus:
-    """Everything the stages read.
+    """Everything the stages read; of comparisons, what is left when the judge has had its share.
 
     Attributes:
         red_team: Prompts that ask for harm.
@@ -55,6 +62,7 @@ class Corpus:
         judgements: Comparisons that show what is better by any of the principles: declining harm,
             engaging with a hard subject, honesty about oneself and the world, help, respect.
         principles: Of the demonstrations.
+        judge: The judge's share.
     """
 
     red_team: Splits[Prompt]
@@ -65,6 +73,7 @@ class Corpus:
     demonstrations: list[Demonstration]
     judgements: Splits[Comparison]
     principles: Principles
+    judge: JudgeData
 
 
 def load_corpus(config: DataConfig) -> Corpus:
@@ -105,16 +114,23 @@ def read_builtin(folder: Path) -> Corpus:
         return read_rows((BUILTIN if name in missing else folder) / name, parse)
 
     demonstrations = rows("demonstrations.jsonl", _demonstration)
-    pairs = [_harmless_pair(record) for record in demonstrations]
+    shown = [d for d in demonstrations if not is_judges(d.prompt.conversation)]
+    harmless = _share_out([_harmless_pair(record) for record in demonstrations])
+    judgements = _share_out(rows("judgements.jsonl", _judgement))
+    helpful = _share_out(rows("comparisons.jsonl", _comparison))
     return Corpus(
         red_team=_split_prompts(rows("red_team.jsonl", _prompt)),
         borderline=_split_prompts(rows("borderline.jsonl", _prompt)),
         helpful=_split_examples(rows("helpful.jsonl", _example)),
-        helpful_pairs=_split_pairs(rows("comparisons.jsonl", _comparison)),
-        harmless_pairs=_split_pairs(pairs),
-        demonstrations=_split_demonstrations(demonstrations).train,
-        judgements=_split_pairs(rows("judgements.jsonl", _judgement)),
+        helpful_pairs=_split_pairs(helpful.others),
+        harmless_pairs=_split_pairs(harmless.others),
+        demonstrations=_split_demonstrations(shown).train,
+        judgements=_split_pairs(judgements.others),
         principles=_principles(rows("principles.jsonl", _principle)),
+        judge=JudgeData(
+            harmlessness=_split_pairs(harmless.judges + judgements.judges),
+            helpfulness=_split_pairs(helpful.judges),
+        ),
     )
 
 
@@ -122,13 +138,33 @@ def _with_hh_rlhf(config: DataConfig, builtin: Corpus) -> Corpus:
     harmless = read_hh_rlhf(config, "harmless-base")
     helpful = read_hh_rlhf(config, "helpful-base")
     prompts = {record.prompt.conversation: record.prompt for record in harmless}
+    harmless_shares, helpful_shares = _share_out(harmless), _share_out(helpful)
     return replace(
         builtin,
         red_team=_split_prompts(list(prompts.values())),
         helpful=_split_examples([Example(record.prompt, record.a) for record in helpful]),
-        helpful_pairs=_split_pairs(helpful),
-        harmless_pairs=_split_pairs(harmless),
+        helpful_pairs=_split_pairs(helpful_shares.others),
+        harmless_pairs=_split_pairs(harmless_shares.others),
+        judge=JudgeData(
+            harmlessness=_split_pairs(harmless_shares.judges),
+            helpfulness=_split_pairs(helpful_shares.judges),
+        ),
     )
+
+
+class _Shares(NamedTuple):
+    """Comparisons divided between the judge and all others."""
+
+    judges: list[Comparison]
+    others: list[Comparison]
+
+
+def _share_out(comparisons: list[Comparison]) -> _Shares:
+    shares = _Shares([], [])
+    for comparison in comparisons:
+        chosen = is_judges(comparison.prompt.conversation)
+        (shares.judges if chosen else shares.others).append(comparison)
+    return shares
 
 
 def _principle(row: dict[str, Any]) -> RevisionPrinciple | ComparisonPrinciple:

@@ -1,4 +1,4 @@
-"""Train, validation and test by content: a prompt is on one side for good."""
+"""Train, validation, test and the judge's share by content: a prompt is on one side for good."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class Splits(NamedTuple, Generic[Record]):
     test: list[Record]
 
 
+JUDGES_TENTHS = 4
+"""Tenths of all comparisons with a known answer that are the judge's; no other stage reads them."""
+
+
 def family(conversation: Conversation) -> str:
     """Name what must stay together: conversations that open with the same human words.
 
@@ -31,9 +35,20 @@ def family(conversation: Conversation) -> str:
 
 def side(conversation: Conversation) -> str:
     """Return ``train`` (80 %), ``validation`` (10 %) or ``test`` (10 %)."""
-    digest = hashlib.sha256(family(conversation).encode()).digest()
-    bucket = int.from_bytes(digest[:8], "big") % 10
-    return {8: "validation", 9: "test"}.get(bucket, "train")
+    return {8: "validation", 9: "test"}.get(_tenth(family(conversation)), "train")
+
+
+def is_judges(conversation: Conversation) -> bool:
+    """Tell whether a comparison on this conversation belongs to the judge.
+
+    The draw does not depend on the sides: both shares have a train, validation and test part.
+    """
+    return _tenth("judge " + family(conversation)) < JUDGES_TENTHS
+
+
+def _tenth(text: str) -> int:
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8], "big") % 10
 
 
 def split(
