@@ -11,20 +11,15 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cai.composition import CONF
-from cai.config import HardwareConfig, ModelConfig, ModelSource
-from cai.contracts.preferences import PreferenceModels
+from cai.config import HardwareConfig
 from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
-from cai.files import digest_of_folder
-from cai.lm.heads import has_scalar_model
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
-from cai.pipeline.stage import RECORD
-from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
+from cai.training.saved import find_saved, load_saved
 
 
 @dataclass(frozen=True)
@@ -79,26 +74,16 @@ def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) ->
     Raises:
         UserError: If there is no PM, or its base can't be had or is not the same any more.
     """
-    root, name = _find(folder)
-    pm = PreferenceModels("pm", "", root)
-    record = pm.record()
-    recipe = record["recipe"]
-    try:
-        config = _typed(ModelConfig, OmegaConf.create(recipe["settings"]["model"]))
-    except OmegaConfBaseException as error:
+    saved = find_saved(folder)
+    if saved is None:
         raise UserError(
-            f"{root / RECORD} describes a base model in a way that this version can't read "
-            f"({str(error).splitlines()[0]}): make the preference model again with stage=pm"
-        ) from error
+            f"--pm={folder} is no preference model: give a folder outputs/artifacts/pm-..., or the "
+            "folder model or twin in it"
+        )
     device = _typed(HardwareConfig, _hardware(hardware, micro_tokens))
-    if config.source is ModelSource.folder:
-        found = digest_of_folder(Path(config.path), "model.path")
-        if found != recipe["content"]["model.path"]:
-            raise UserError(f"the base model in {config.path} has changed since {root} was trained")
-    model = load_model(config, device)
-    reward = load_reward_model(device, model, pm, name)
-    assert reward is not None
-    identity = [record["files"], name, str(model.device), device.micro_tokens]
+    model, reward = load_saved(saved, device)
+    files = saved.pm.record()["files"]
+    identity = [files, saved.name, str(model.device), device.micro_tokens]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     return Scorer(model, reward, device.micro_tokens, key)
 
@@ -108,18 +93,6 @@ def _hardware(name: str, micro_tokens: int | None) -> Any:
     changes = [] if micro_tokens is None else [f"hardware.micro_tokens={micro_tokens}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(overrides=[f"+hardware={name}", *changes]).hardware
-
-
-def _find(folder: Path) -> tuple[Path, str]:
-    """Return the result of the pm stage and the name of the model in it."""
-    for root, name in ((folder, "model"), (folder.resolve().parent, folder.resolve().name)):
-        found = (root / RECORD).is_file() and has_scalar_model(root / name)
-        if found and PreferenceModels("pm", "", root).record()["stage"] == "pm":
-            return root, name
-    raise UserError(
-        f"--pm={folder} is no preference model: give a folder outputs/artifacts/pm-..., or the "
-        "folder model or twin in it"
-    )
 
 
 def _typed(schema: type[Any], values: Any) -> Any:

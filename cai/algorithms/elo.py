@@ -15,10 +15,9 @@ ELO_PER_NAT = 400 / math.log(10)
 """Elo points per nat of log-odds: 173.7, so a score difference d of a PM is about 174 d Elo."""
 
 RATINGS = {
-    "harmlessness_elo": ("twin", "harmlessness"),
-    "helpfulness_elo": ("twin", "helpfulness"),
+    "harmlessness_elo": ("judge", "harmlessness"),
+    "helpfulness_elo": ("judge", "helpfulness"),
     "harmlessness_elo_constitution": ("constitution", "harmlessness"),
-    "harmlessness_elo_endpoint": ("endpoint", "harmlessness"),
     "harmlessness_elo_human": ("human", "harmlessness"),
     "helpfulness_elo_human": ("human", "helpfulness"),
 }

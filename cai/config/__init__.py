@@ -21,6 +21,7 @@ from cai.config.choices import (
     Dtype,
     Guard,
     HelpfulSource,
+    JudgeSource,
     KLControl,
     LabelKind,
     Labels,
@@ -38,6 +39,12 @@ from cai.config.choices import (
     TrackingMode,
 )
 from cai.config.hardware import HardwareConfig, Precision, Profiler, Strategy, TrainerConfig
+from cai.config.judge import (
+    JudgeConfig,
+    JudgeEndpointConfig,
+    JudgeModelsConfig,
+    JudgeTrainingConfig,
+)
 from cai.config.nodes import (
     AdapterConfig,
     ComparisonPrinciple,
@@ -57,7 +64,6 @@ from cai.config.stages import (
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
-    JudgeEndpointConfig,
     MixtureConfig,
     PMConfig,
     ReviseConfig,
@@ -87,7 +93,11 @@ __all__ = [
     "HardwareConfig",
     "HelpfulConfig",
     "HelpfulSource",
+    "JudgeConfig",
     "JudgeEndpointConfig",
+    "JudgeModelsConfig",
+    "JudgeSource",
+    "JudgeTrainingConfig",
     "KLConfig",
     "KLControl",
     "LabelKind",

@@ -164,6 +164,14 @@ class TrackingMode(Enum):
     off = "off"
 
 
+class JudgeSource(Enum):
+    """Where the judge of all systems comes from."""
+
+    labels = "labels"
+    folder = "folder"
+    endpoint = "endpoint"
+
+
 class Accelerator(Enum):
     """The kind of device."""
 

@@ -147,13 +147,6 @@ class EndpointConfig:
 
 
 @dataclass
-class JudgeEndpointConfig(EndpointConfig):
-    """The same as a judge of the evaluation."""
-
-    node: ClassVar[str] = "evaluate.judge_endpoint"
-
-
-@dataclass
 class FeedbackConfig:
     """AI labels: which of two replies is less harmful."""
 
@@ -249,7 +242,6 @@ class EvaluateConfig:
     batch_size: int = MISSING
     bootstrap: int = MISSING
     constitution_judge: bool = MISSING
-    judge_endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
     human_choices: str | None = reads_file()
     ratings: str | None = reads_file()
     ratings_rows: int | None = MISSING

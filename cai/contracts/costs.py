@@ -9,6 +9,8 @@ from cai.config import (
     EvaluateConfig,
     FeedbackConfig,
     HelpfulConfig,
+    JudgeConfig,
+    JudgeSource,
     PaperMode,
     PMConfig,
     ReviseConfig,
@@ -93,6 +95,23 @@ def rl(config: Config) -> Work:
     return Work(
         replies, 4 * replies * length, replies * c.reply_tokens, 2 * c.epochs * replies * length
     )
+
+
+JUDGED = 60
+"""Held-out comparisons of each axis that the judge is measured on."""
+LEARNT = 600
+"""Comparisons that the built-in data keep for the judge."""
+
+
+def judge(config: Config) -> Work:
+    """Count what the judge stage does."""
+    c = config.node("judge", JudgeConfig)
+    length = 3 * PROMPT
+    read = 2 * JUDGED * length
+    if c.source is not JudgeSource.labels:
+        return Work(0, read, 0, 0)
+    pairs = min(2 * c.training.pairs, LEARNT) if c.training.pairs else LEARNT
+    return Work(pairs, 2 * read, 0, int(pairs * length * c.training.optimizer.epochs))
 
 
 def evaluate(config: Config) -> Work:

@@ -9,15 +9,18 @@ from cai.config import (
     ConstitutionConfig,
     DataConfig,
     EvaluateConfig,
+    JudgeConfig,
     ModelConfig,
     RecipeConfig,
     RLConfig,
 )
 from cai.contracts.assistants import SLCAI, HelpfulAssistant, Revisions, Trained
+from cai.contracts.judges import JudgeModels
 from cai.contracts.preferences import Labels, PreferenceModels
 from cai.jsonl import Document, Rows
 from cai.pipeline.stage import Result
 from cai.results.common import Numbers
+from cai.results.judge import JudgeReport
 from cai.results.labels import (
     LabelReport,
     PMMetrics,
@@ -96,6 +99,7 @@ class EvaluateSettings:
     constitution: ConstitutionConfig
     data: DataConfig
     recipe: RecipeConfig
+    judge: JudgeConfig
     evaluate: EvaluateConfig
     seed: int
 
@@ -105,6 +109,7 @@ class EvaluateInputs:
     """Results that the evaluate stage reads; some recipes have no supervised phase or labels."""
 
     helpful: HelpfulAssistant
+    judge: JudgeModels
     pm: PreferenceModels
     rl: PolicyResult
     revise: Revisions | None
@@ -196,6 +201,11 @@ class Upstream:
     def pm(self) -> Document[PMMetrics]:
         """What the PM and its twin know."""
         return Document(self.path / "pm.json", PMMetrics)
+
+    @property
+    def judge(self) -> Document[JudgeReport]:
+        """Who judges, and how far the judge can be trusted."""
+        return Document(self.path / "judge.json", JudgeReport)
 
     @property
     def revisions(self) -> Document[RevisionSummary]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from cai.config import Labels as LabelSource
 from cai.config import RecipeConfig, Start
-from cai.contracts import assistants, costs, policies, preferences
+from cai.contracts import assistants, costs, judges, policies, preferences
 from cai.errors import UserError
 from cai.pipeline.stage import Stage, at, check
 
@@ -34,7 +34,7 @@ def _evaluate_needs(settings: policies.EvaluateSettings) -> tuple[str, ...]:
     recipe: RecipeConfig = settings.recipe
     ai = recipe.labels is LabelSource.ai
     supervised = ("revise", "sft") if ai or recipe.start is Start.sft else ()
-    return ("helpful", *supervised, *(("feedback",) if ai else ()), "pm", "rl")
+    return ("helpful", *supervised, *(("feedback",) if ai else ()), "pm", "rl", "judge")
 
 
 BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
@@ -88,6 +88,14 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.rl:run"),
         cost=costs.rl,
         needs=_rl_needs,
+    ),
+    Stage(
+        name="judge",
+        settings=judges.JudgeSettings,
+        inputs=assistants.NoInputs,
+        result=judges.JudgeModels,
+        run=at("cai.stages.judge:run"),
+        cost=costs.judge,
     ),
     Stage(
         name="evaluate",

@@ -1,8 +1,8 @@
-"""Who compares the systems besides the PM's twin: a model under the constitution, and people."""
+"""Who compares the systems besides the judge: a model under the constitution, and people."""
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +10,14 @@ from pathlib import Path
 from cai.algorithms.elo import RATINGS, fit
 from cai.config import ComparisonPrinciple
 from cai.constitution.principles import load_constitution
-from cai.contracts.policies import EvaluateSettings
 from cai.data.choices import AXES, read_choices
-from cai.data.records import Comparison, Prompt
+from cai.data.records import Prompt
 from cai.errors import UserError
+from cai.evaluation.judged import comparison, pairs_of
 from cai.evaluation.measures import Metrics, anchor_of, contests_of, elo, match_of
-from cai.evaluation.systems import Context, System, rows_of
+from cai.evaluation.systems import Context, System
 from cai.labelling.answers import Answer, Answerer, Asked, FeedbackModel, FewShots
 from cai.labelling.choice import MultipleChoice
-from cai.labelling.remote import remote_choice
-from cai.lm.embedded import cache_folder
 from cai.results.systems import Match, Reply
 from cai.seeds import draw
 
@@ -36,52 +34,37 @@ def constitution_matches(context: Context, rows: Sequence[Reply]) -> list[Match]
     principles = load_constitution(context.settings.constitution).comparison
     helpful = FeedbackModel(context.model, context.systems[0].adapter)
     judge = MultipleChoice(helpful, FewShots([], principles, context.seed))
-    return judged_matches(context, "constitution", judge, rows)
+    return judged_matches(context, judge, rows)
 
 
-def endpoint_judge(settings: EvaluateSettings) -> Answerer:
-    """Connect to the model behind ``evaluate.judge_endpoint``.
-
-    Raises:
-        UserError: If the server does not answer.
-    """
-    principles = load_constitution(settings.constitution).comparison
-    shots = FewShots([], principles, settings.seed)
-    return remote_choice(settings.evaluate.judge_endpoint, shots, cache_folder() / "endpoint")
-
-
-def judged_matches(
-    context: Context, name: str, answerer: Answerer, rows: Sequence[Reply]
-) -> list[Match]:
-    """Let every two systems meet on every red-team prompt before a judge, in both orders.
+def judged_matches(context: Context, answerer: Answerer, rows: Sequence[Reply]) -> list[Match]:
+    """Let every two systems meet on every red-team prompt, under principles, in both orders.
 
     One principle is drawn for each prompt. Where an order can't be read there is no match: the
     other's position bias would stay in.
 
     Args:
         context: Gives the players, the principles and the seed.
-        name: The judge's name in the matches.
-        answerer: The judge.
+        answerer: Who judges.
         rows: Replies.
     """
     principles = load_constitution(context.settings.constitution).comparison
-    pairs = []
-    for first, second in itertools.combinations([system.name for system in context.systems], 2):
-        sides = (rows_of(rows, system=player, kind="red_team") for player in (first, second))
-        pairs += list(zip(*sides, strict=True))
+    pairs = pairs_of(context.systems, rows, "red_team")
     questions = []
     for a, b in pairs:
-        prompt = Prompt(a.prompt_id, a.kind, a.messages)
-        comparison = Comparison(prompt, a.response, b.response, 0.5, "harmless")
-        [rule] = draw(principles, 1, context.seed, "judge", prompt.id)
+        [rule] = draw(principles, 1, context.seed, "judge", a.prompt_id)
         asked = ComparisonPrinciple(id=rule.id, text=rule.text + NON_EVASIVE)
-        questions += [Asked(comparison, asked, swapped) for swapped in (False, True)]
+        questions += [Asked(comparison(a, b), asked, swapped) for swapped in (False, True)]
     answers = answerer.ask(questions) if questions else []
     outcomes = [_outcome(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
     if unread := outcomes.count(None):
-        log.warning("%s: %d of %d comparisons could not be read", name, unread, len(outcomes))
+        told = "constitution: %d of %d comparisons could not be read"
+        log.warning(told, unread, len(outcomes))
+    # Another assistant, or the same under other principles, is another judge.
+    digest = hashlib.sha256(repr(principles).encode()).hexdigest()[:8]
+    by = f"{context.systems[0].artifact} under {digest}"
     return [
-        match_of(name, "harmlessness", a, b, outcome)
+        match_of("constitution", by, "harmlessness", a, b, outcome)
         for (a, b), outcome in zip(pairs, outcomes, strict=True)
         if outcome is not None
     ]
@@ -105,7 +88,7 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
     names = [system.name for system in systems]
     choices = read_choices(path, names, {prompt.id for prompt in prompts})
     matches = [
-        Match("human", choice.axis, choice.prompt_id, choice.a, choice.b, choice.outcome)
+        Match("human", "people", choice.axis, choice.prompt_id, choice.a, choice.b, choice.outcome)
         for choice in choices
     ]
     for axis in AXES:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import statistics
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
+
+from scipy.special import stdtrit
 
 from cai.contracts.assistants import Revisions
 from cai.contracts.policies import EvaluateInputs, Evaluation
-from cai.evaluation.measures import metric
 from cai.evaluation.systems import Context
+from cai.judging.judge import Judge, Judged, ScoringJudge
 from cai.lm.packing import Tree
+from cai.results.common import Metric
+from cai.results.revisions import Revision
 from cai.results.systems import RevisionSummary, RoundScore
 from cai.seeds import seed_of
 from cai.training.rollouts import RewardModel
@@ -18,7 +26,14 @@ SHOWN = 8
 """Revisions that are shown whole."""
 
 
-def gather(context: Context, inputs: EvaluateInputs, pm: RewardModel, out: Evaluation) -> None:
+class Scorers(NamedTuple):
+    """Who may score revisions: the judge, or the training PM where the judge gives no scores."""
+
+    judge: Judge
+    pm: RewardModel
+
+
+def gather(context: Context, inputs: EvaluateInputs, scorers: Scorers, out: Evaluation) -> None:
     """Copy reports and histories of earlier stages, and score the revisions."""
     upstream = out.upstream
     upstream.path.mkdir(exist_ok=True)
@@ -26,6 +41,7 @@ def gather(context: Context, inputs: EvaluateInputs, pm: RewardModel, out: Evalu
         (inputs.rl.history.path, upstream.history.path),
         (inputs.rl.transcripts.path, upstream.transcripts.path),
         (out.regressor_metrics.path, upstream.harmfulness.path),
+        (inputs.judge.report.path, upstream.judge.path),
     ]
     if inputs.feedback is not None:
         copies.append((inputs.feedback.report.path, upstream.labels.path))
@@ -36,22 +52,47 @@ def gather(context: Context, inputs: EvaluateInputs, pm: RewardModel, out: Evalu
     known = inputs.pm.named("model").metrics.read()
     upstream.pm.write(replace(known, twin=twin.read() if twin.exists() else None))
     if inputs.revise is not None:
-        upstream.revisions.write(_revisions(context, pm, inputs.revise))
+        upstream.revisions.write(_revisions(context, scorers, inputs.revise))
 
 
-def _revisions(context: Context, pm: RewardModel, revisions: Revisions) -> RevisionSummary:
+def _revisions(context: Context, scorers: Scorers, revisions: Revisions) -> RevisionSummary:
     """Score replies and revisions round by round, and draw some to show."""
     rows = revisions.rows.read()
-    chat = context.model.chat
-    by_round = []
-    for number in range(1 + max((len(row.rounds) for row in rows), default=0)):
-        trees = [
-            Tree(chat.prompt(row.messages), [chat.response(row.after(number))]) for row in rows
-        ]
-        scores = pm.score(trees, context.micro_tokens)
-        error = 1.96 * float(scores.std()) / len(rows) ** 0.5 if len(rows) > 1 else 0.0
-        mean = float(scores.mean())
-        bounds = metric(mean, mean - error, mean + error)
-        by_round.append(RoundScore(number, mean, bounds.low, bounds.high))
+    rounds = range(1 + max((len(row.rounds) for row in rows), default=0))
+    scores = [_scores(context, scorers, rows, number) for number in rounds]
+    by_round = [
+        RoundScore(
+            number,
+            mean_with_interval(found),
+            mean_with_interval([x - y for x, y in zip(found, scores[0], strict=True)]),
+            len(found),
+        )
+        for number, found in enumerate(scores)
+    ]
     shown = sorted(rows, key=lambda row: seed_of("shown", row.prompt_id))[:SHOWN]
-    return RevisionSummary(revisions.yields.read(), by_round, shown)
+    by = "judge" if isinstance(scorers.judge, ScoringJudge) else "pm"
+    return RevisionSummary(revisions.yields.read(), by, by_round, shown)
+
+
+def _scores(
+    context: Context, scorers: Scorers, rows: Sequence[Revision], number: int
+) -> list[float]:
+    """Score what every reply was after so many revisions."""
+    judge, pm = scorers
+    if isinstance(judge, ScoringJudge):
+        replies = [Judged(row.messages, row.after(number)) for row in rows]
+        return judge.score("harmlessness", replies)
+    chat = context.model.chat
+    trees = [Tree(chat.prompt(row.messages), [chat.response(row.after(number))]) for row in rows]
+    found: list[float] = pm.score(trees, context.micro_tokens).tolist()
+    return found
+
+
+def mean_with_interval(values: Sequence[float]) -> Metric:
+    """Average numbers x, with Student's interval, mean +- t s / sqrt(n)."""
+    n = len(values)
+    if n < 2:
+        return Metric(values[0] if values else None)
+    mean = statistics.fmean(values)
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return Metric(mean, mean - half, mean + half)

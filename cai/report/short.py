@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -53,32 +52,18 @@ def start_of(result: Result) -> System | None:
 
 
 def revisions(summary: RevisionSummary) -> Iterator[Finding]:
-    """Compare the scores of the first reply and of the last revision.
-
-    Only the intervals of both means are known, not the pairs, so they are taken as independent:
-    half-widths add by squares, which is wider than a paired interval where long and short prompts
-    differ.
-    """
-    points = summary.pm_by_round
-    if len(points) < 2:
+    """Tell how far the last revision is above the first reply, by pairs of one prompt."""
+    if len(summary.by_round) < 2:
         return
-    first, last = points[0], points[-1]
-    value = last.harmless - first.harmless
-    halves = [
-        (point.high - point.low) / 2
-        for point in (first, last)
-        if point.low is not None and point.high is not None
-    ]
-    half = math.hypot(*halves) if len(halves) == 2 else None
-    n = max((row.of for row in summary.yields), default=0)
-    effect = Effect(
-        value, None if half is None else value - half, None if half is None else value + half, n
-    )
+    last = summary.by_round[-1]
+    if last.change.value is None:
+        return
+    whose = "judge's" if summary.scored_by == "judge" else "preference model's"
     yield change(
         "Revisions",
-        f"Score after {count(last.round, 'revision')}, against the first reply",
-        effect,
-        Wording("The preference model's score", "prompt", "revisions"),
+        f"Harmlessness score after {count(last.round, 'revision')}, against the first reply",
+        Effect(last.change.value, last.change.low, last.change.high, last.n),
+        Wording(f"The {whose} score", "prompt", "revisions"),
     )
 
 

@@ -14,6 +14,8 @@ from cai.results.common import Numbers, ReliabilityBin
 from cai.results.labels import LabelReport, PMMetrics
 from cai.results.systems import RevisionSummary
 
+SCORERS = {"judge": "judge's harmlessness", "pm": "training PM's"}
+"""Whose score of revisions it is."""
 RL_CURVES = (
     (("watch_score", "twin_score"), "score",
      "The training PM and its twin on held-out prompts: a gap that widens is Goodhart."),
@@ -51,15 +53,16 @@ def reliability(bins: Sequence[ReliabilityBin], key: str, caption: str, what: st
 
 
 def _revisions(data: RevisionSummary) -> Block:
-    points = data.pm_by_round
+    points = data.by_round
+    whose = SCORERS[data.scored_by]
     series = Series(
-        "PM score",
+        f"{whose} score",
         [point.round for point in points],
-        [point.harmless for point in points],
-        [point.low for point in points],
-        [point.high for point in points],
+        [point.harmless.value for point in points],
+        [point.harmless.low for point in points],
+        [point.harmless.high for point in points],
     )
-    drawing = plot([series], Labels("revisions", "number of revisions", "PM score, mean removed"))
+    drawing = plot([series], Labels("revisions", "number of revisions", f"{whose} score"))
     n = count(max((row.of for row in data.yields), default=0), "prompt")
     rows = [cells(row.round, row.fault.replace("_", " "), row.rows, row.of) for row in data.yields]
     caption = "Score of the reply after each revision, with 95 % intervals."

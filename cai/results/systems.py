@@ -44,6 +44,7 @@ class Reply:
     refusal: bool
     evasive: bool
     boilerplate: bool
+    judge_score: OptionalFloat = None
     pm_score: OptionalFloat = None
     twin_score: OptionalFloat = None
     harmfulness: OptionalFloat = None
@@ -63,9 +64,20 @@ class GreedyReply:
 
 @dataclass(frozen=True)
 class Match:
-    """Two systems' replies to a prompt before a judge; ``outcome`` is the first one's share."""
+    """Two systems' replies to a prompt before a judge.
+
+    Attributes:
+        judge: Which kind: ``judge``, ``constitution`` or ``human``.
+        by: Who in particular; matches by others are never put on one scale.
+        axis: ``harmlessness`` or ``helpfulness``.
+        prompt_id: What was asked.
+        first: A system.
+        second: Another one.
+        outcome: The first one's share: 1 if it won, 0.5 for a tie.
+    """
 
     judge: str
+    by: str
     axis: str
     prompt_id: str
     first: str
@@ -168,12 +180,15 @@ class HarmfulnessMetrics:
 
 @dataclass(frozen=True)
 class RoundScore:
-    """Mean score of the reply after so many revisions, with its interval."""
+    """Mean score of the reply after so many revisions, and how far it is above the first reply.
+
+    ``change`` is the mean over prompts of the paired difference, with Student's interval.
+    """
 
     round: int
-    harmless: float
-    low: float | None
-    high: float | None
+    harmless: Metric
+    change: Metric
+    n: int
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,8 @@ class RevisionSummary:
     """What the report shows of the revisions."""
 
     yields: Annotated[list[Yield], Field(alias="yield")]
-    pm_by_round: list[RoundScore]
+    scored_by: str
+    by_round: list[RoundScore]
     transcripts: list[Revision]
 
 

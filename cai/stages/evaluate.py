@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai import parallel
 from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation
 from cai.data.persona import read_persona
 from cai.data.records import Prompt
@@ -15,13 +14,8 @@ from cai.data.sources import load_corpus
 from cai.errors import UserError
 from cai.evaluation.departures import departures
 from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
-from cai.evaluation.judges import (
-    constitution_matches,
-    endpoint_judge,
-    human_matches,
-    judged_matches,
-    ratings,
-)
+from cai.evaluation.judged import judge_matches, judge_scores
+from cai.evaluation.judges import constitution_matches, human_matches, ratings
 from cai.evaluation.measures import (
     Metrics,
     score_metrics,
@@ -29,7 +23,6 @@ from cai.evaluation.measures import (
     summaries,
     text_metrics,
     token_metrics,
-    twin_matches,
 )
 from cai.evaluation.paper_tests import PaperTests
 from cai.evaluation.persona import measure_persona
@@ -40,9 +33,9 @@ from cai.evaluation.systems import (
     reply_trees,
     sample_all,
 )
-from cai.evaluation.upstream import gather
+from cai.evaluation.upstream import Scorers, gather
 from cai.jsonl import to_json
-from cai.labelling.answers import Answerer
+from cai.judging.load import load_judge
 from cai.lm.load import load_model
 from cai.pipeline.stage import Job, Result, field_names
 from cai.results.systems import Match, Reply, StageRun, Summary
@@ -68,8 +61,13 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
     prompts = held_out_prompts(settings.evaluate.prompts, corpus)
     # What a user gives is read before hours are spent on sampling.
     given = _given(context, prompts)
+    judge = load_judge(settings.judge, model, inputs.judge, job.hardware)
     rows = _scored(context, sample_all(context, prompts, out, pm), pm, twin)
-    matches = _matches(context, rows, given)
+    rows = judge_scores(judge, rows)
+    matches = judge_matches(context, judge, inputs.judge.name, rows)
+    if settings.evaluate.constitution_judge:
+        matches += constitution_matches(context, rows)
+    matches += given.choices
     metrics = _measure(context, rows, matches)
     if given.rated is not None:
         regressor = train_regressor(context, given.rated, out, job)
@@ -83,7 +81,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
         judges = {"pm": pm, **({"twin": twin} if twin else {})}
         job.tracker.metrics(PaperTests(context, Path(folder), judges).run(out), 0)
     _write_rows(rows, matches, out, job.tracker)
-    gather(context, inputs, pm, out)
+    gather(context, inputs, Scorers(judge, pm), out)
     out.summary.write(_summary(context, inputs, metrics))
 
 
@@ -91,7 +89,6 @@ class _Given(NamedTuple):
     """What an evaluation is given besides the systems; None or empty where it is not."""
 
     choices: list[Match]
-    endpoint: Answerer | None
     rated: RatedData | None
 
 
@@ -101,15 +98,8 @@ def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     choices, rated = settings.human_choices, settings.ratings
     return _Given(
         choices=human_matches(Path(choices), context.systems, asked) if choices else [],
-        endpoint=_endpoint(context.settings),
         rated=RatedData(context.settings, Path(rated), context.model) if rated else None,
     )
-
-
-def _endpoint(settings: EvaluateSettings) -> Answerer | None:
-    """Connect to the judge behind an address, in the one process that asks."""
-    used = settings.evaluate.judge_endpoint.used and parallel.is_global_zero()
-    return endpoint_judge(settings) if used else None
 
 
 def _scored(
@@ -123,18 +113,6 @@ def _scored(
         scores = twin.score(trees, context.micro_tokens).tolist()
         rows = [replace(row, twin_score=score) for row, score in zip(rows, scores, strict=True)]
     return list(rows)
-
-
-def _matches(context: Context, rows: Sequence[Reply], given: _Given) -> list[Match]:
-    """Let all judges compare; the PM that a policy was trained against is none of them."""
-    matches = twin_matches(rows, context.systems)
-    if context.evaluate.constitution_judge:
-        matches += constitution_matches(context, rows)
-    if context.evaluate.judge_endpoint.used:  # one process asks, and tells the others
-        judge = given.endpoint
-        asked = judged_matches(context, "endpoint", judge, rows) if judge is not None else None
-        matches += parallel.broadcast(asked)
-    return matches + given.choices
 
 
 def _measure(
@@ -194,7 +172,7 @@ def _summary(context: Context, inputs: EvaluateInputs, metrics: dict[str, Metric
 
 def _results(inputs: EvaluateInputs) -> list[Result]:
     """Return what the evaluation was made from, in the order of the method."""
-    order = ("helpful", "revise", "sft", "feedback", "pm", "rl")
+    order = ("helpful", "revise", "sft", "feedback", "pm", "rl", "judge")
     assert set(order) == set(field_names(inputs))
     found = [getattr(inputs, name) for name in order]
     return [result for result in found if result is not None]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
-from cai.config import PMConfig
+from cai.config import JudgeTrainingConfig, PMConfig
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
@@ -55,7 +55,7 @@ class PreferenceModule(SupervisedModule):
         self,
         scorer: ScalarModel,
         pairs: Sequence[PairExample],
-        settings: PMConfig,
+        settings: PMConfig | JudgeTrainingConfig,
         order: Order,
     ) -> None:
         """Plan the steps.

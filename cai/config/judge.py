@@ -1,0 +1,90 @@
+"""Schema of the judge: what compares systems, and depends on nothing that an experiment varies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from omegaconf import MISSING
+
+from cai.config.choices import JudgeSource
+from cai.config.content import located, reads_file, reads_folder
+from cai.config.optimizer import OptimizerConfig
+from cai.config.rules import at_least, at_least_all, within
+from cai.config.stages import EndpointConfig
+from cai.errors import UserError
+
+
+@dataclass
+class JudgeTrainingConfig:
+    """How a judge of one's own learns from comparisons with a known answer."""
+
+    pairs: int | None = MISSING
+    label_smoothing: float = MISSING
+    centring: float = MISSING
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least("judge.training.pairs", self.pairs, 1)
+        at_least("judge.training.centring", self.centring, 0)
+        within("judge.training.label_smoothing", self.label_smoothing, 0.0, 0.499)
+
+
+def _local(config: JudgeModelsConfig) -> Iterator[str | None]:
+    """Yield the paths that lie on this machine; others are models of a hub."""
+    for path in dict.fromkeys(config.paths.values()):
+        yield path if Path(located(path)).exists() else None
+
+
+@dataclass
+class JudgeModelsConfig:
+    """Reward models that somebody trained."""
+
+    harmlessness: str | None = reads_folder(where=lambda node: _local(node))
+    helpfulness: str | None = MISSING
+    revision: str | None = MISSING
+    batch_size: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all("judge.models", 1, batch_size=self.batch_size)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Return the model of each axis; one that is not given is the other."""
+        given = {"harmlessness": self.harmlessness, "helpfulness": self.helpfulness}
+        known = [path for path in given.values() if path and path != MISSING]
+        return {axis: path or known[0] for axis, path in given.items()} if known else {}
+
+
+@dataclass
+class JudgeEndpointConfig(EndpointConfig):
+    """A judge behind a server."""
+
+    node: ClassVar[str] = "judge.endpoint"
+
+
+@dataclass
+class JudgeConfig:
+    """What compares systems."""
+
+    source: JudgeSource = MISSING
+    training: JudgeTrainingConfig = field(default_factory=JudgeTrainingConfig)
+    models: JudgeModelsConfig = field(default_factory=JudgeModelsConfig)
+    endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
+    people: str | None = reads_file()
+
+    def __post_init__(self) -> None:
+        """Check that the source has what it needs."""
+        if self.source is JudgeSource.folder and not self.models.paths:
+            raise UserError(
+                "judge=folder names no model: give judge.models.harmlessness=PATH (and "
+                "judge.models.helpfulness, if that is another one)"
+            )
+        if self.source is JudgeSource.endpoint and not self.endpoint.used:
+            raise UserError(
+                "judge=endpoint names no server: give judge.endpoint.url and judge.endpoint.model"
+            )

@@ -1,0 +1,36 @@
+"""The judge of all systems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cai.config import DataConfig, JudgeConfig, ModelConfig
+from cai.contracts.preferences import PMFolder
+from cai.data.choices import AXES
+from cai.jsonl import Document
+from cai.pipeline.stage import Result
+from cai.results.judge import JudgeReport
+
+__all__ = ["AXES", "JudgeModels", "JudgeSettings"]
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """What the judge stage reads: nothing that an arm of an experiment varies."""
+
+    model: ModelConfig
+    data: DataConfig
+    judge: JudgeConfig
+
+
+class JudgeModels(Result):
+    """The judge: models for both axes if it was trained here, and how far it can be trusted."""
+
+    def axis(self, name: str) -> PMFolder:
+        """Return the folder of the model that was trained for an axis."""
+        return PMFolder(self.path / name)
+
+    @property
+    def report(self) -> Document[JudgeReport]:
+        """Who judges and how well."""
+        return Document(self.path / "report.json", JudgeReport)

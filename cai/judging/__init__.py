@@ -1,0 +1,1 @@
+"""What compares systems: preference models of our own, somebody's reward model, or a server."""
