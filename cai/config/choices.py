@@ -172,6 +172,13 @@ class JudgeSource(Enum):
     endpoint = "endpoint"
 
 
+class JudgeMethod(Enum):
+    """How a judge of one's own is made from comparisons."""
+
+    readout = "readout"
+    adapter = "adapter"
+
+
 class Accelerator(Enum):
     """The kind of device."""
 

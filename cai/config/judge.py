@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from cai.config.choices import JudgeSource
+from cai.config.choices import JudgeMethod, JudgeSource
 from cai.config.content import located, reads_file, reads_folder
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import at_least, at_least_all, within
@@ -19,18 +19,16 @@ from cai.errors import UserError
 
 @dataclass
 class JudgeTrainingConfig:
-    """How a judge of one's own learns from comparisons with a known answer."""
+    """How an adapter learns from comparisons with a known answer."""
 
-    pairs: int | None = MISSING
     label_smoothing: float = MISSING
     centring: float = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least("judge.training.pairs", self.pairs, 1)
-        at_least("judge.training.centring", self.centring, 0)
-        within("judge.training.label_smoothing", self.label_smoothing, 0.0, 0.499)
+        at_least("judge.adapter.centring", self.centring, 0)
+        within("judge.adapter.label_smoothing", self.label_smoothing, 0.0, 0.499)
 
 
 def _local(config: JudgeModelsConfig) -> Iterator[str | None]:
@@ -72,13 +70,16 @@ class JudgeConfig:
     """What compares systems."""
 
     source: JudgeSource = MISSING
-    training: JudgeTrainingConfig = field(default_factory=JudgeTrainingConfig)
+    method: JudgeMethod = MISSING
+    pairs: int | None = MISSING
+    adapter: JudgeTrainingConfig = field(default_factory=JudgeTrainingConfig)
     models: JudgeModelsConfig = field(default_factory=JudgeModelsConfig)
     endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
     people: str | None = reads_file()
 
     def __post_init__(self) -> None:
         """Check that the source has what it needs."""
+        at_least("judge.pairs", self.pairs, 1)
         if self.source is JudgeSource.folder and not self.models.paths:
             raise UserError(
                 "judge=folder names no model: give judge.models.harmlessness=PATH (and "

@@ -10,6 +10,7 @@ from cai.config import (
     FeedbackConfig,
     HelpfulConfig,
     JudgeConfig,
+    JudgeMethod,
     JudgeSource,
     PaperMode,
     PMConfig,
@@ -110,8 +111,10 @@ def judge(config: Config) -> Work:
     read = 2 * JUDGED * length
     if c.source is not JudgeSource.labels:
         return Work(0, read, 0, 0)
-    pairs = min(2 * c.training.pairs, LEARNT) if c.training.pairs else LEARNT
-    return Work(pairs, 2 * read, 0, int(pairs * length * c.training.optimizer.epochs))
+    pairs = min(2 * c.pairs, LEARNT) if c.pairs else LEARNT
+    if c.method is JudgeMethod.readout:
+        return Work(pairs, read + pairs * length, 0, 0)
+    return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.optimizer.epochs))
 
 
 def evaluate(config: Config) -> Work:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cai.config import HardwareConfig, JudgeConfig, JudgeSource
+from cai.config import HardwareConfig, JudgeConfig, JudgeMethod, JudgeSource
 from cai.contracts.judges import AXES, JudgeModels
 from cai.judging.asking import connect
 from cai.judging.folder import load_folder
 from cai.judging.judge import Judge
+from cai.judging.readout import load_readout
 from cai.judging.trained import load_trained
 from cai.lm.embedded import cache_folder
 from cai.lm.language_model import LanguageModel
@@ -32,6 +33,8 @@ def load_judge(
         return connect(config.endpoint, cache_folder() / "endpoint")
     if config.source is JudgeSource.folder:
         return load_folder(config.models, hardware)
+    if config.method is JudgeMethod.readout:
+        return load_readout(model, trained, hardware.micro_tokens)
     return load_trained(model, trained, hardware)
 
 
