@@ -26,7 +26,7 @@ _ENOUGH = 1e-10
 
 
 class Effect(NamedTuple):
-    """A contrast of arms in Elo, with its 95 % interval and where its variance comes from.
+    """A contrast of arms, with its 95 % interval and where its variance comes from.
 
     Attributes:
         value: The estimate.
@@ -52,19 +52,21 @@ class Needed(NamedTuple):
 
 @dataclass(frozen=True)
 class ArmRatings:
-    """Bradley-Terry ratings of K arms, linearised for intervals of any contrast.
+    """Ratings or means of K arms, linearised for intervals of any contrast.
 
     Attributes:
         arms: Their names.
-        theta: Ratings in nats, mean 0, [K].
+        theta: Ratings in nats, mean 0, or means; [K].
         influence: What each prompt adds to each rating, [P, K]; sums to 0 over prompts.
         shifts: Per arm, what each seed and prompt adds to its distance from the others, [S_a, P].
+        unit: What effects are told in: Elo per nat for ratings, 1 for means.
     """
 
     arms: tuple[str, ...]
     theta: Array
     influence: Array
     shifts: tuple[Array, ...]
+    unit: float = ELO_PER_NAT
 
     @property
     def seeds(self) -> int:
@@ -72,7 +74,7 @@ class ArmRatings:
         return sum(len(part) - 1 for part in self.shifts)
 
     def seed_variance(self) -> float:
-        """Variance of a rating between seeds, in nats squared, pooled over arms; nan if unknown.
+        """Variance of an arm between seeds, in squares of theta, pooled; nan if unknown.
 
         What a seed's replies vary by from prompt to prompt is in the variance over prompts already
         and is taken off.
@@ -91,7 +93,7 @@ class ArmRatings:
         return (between - noise) / self.seeds
 
     def effect(self, weights: Mapping[str, float], level: float = 0.95) -> Effect:
-        """Estimate a contrast, sum_a w_a Elo_a, with weights that add up to 0.
+        """Estimate a contrast, sum_a w_a theta_a, with weights that add up to 0.
 
         The variance is that over prompts, sum_p (w i_p - mean)^2 P / (P - 1), and that over seeds,
         sum_a w_a^2 s^2 / S_a with s^2 pooled over arms; the quantile is Student's, with the degrees
@@ -103,6 +105,19 @@ class ArmRatings:
         w = np.array([weights.get(arm, 0.0) for arm in self.arms])
         if abs(w.sum()) > 1e-9:
             raise ValueError("the weights of a contrast add up to 0")
+        return self._estimate(w, level)
+
+    def level(self, arm: str, level: float = 0.95) -> Effect:
+        """Estimate one arm's own mean, which has a zero of its own; ratings have none.
+
+        Raises:
+            ValueError: If these are ratings.
+        """
+        if self.unit != 1:
+            raise ValueError("a rating is known against others only: ask for a contrast")
+        return self._estimate(np.array([float(name == arm) for name in self.arms]), level)
+
+    def _estimate(self, w: Array, level: float) -> Effect:
         value = float(w @ self.theta)
         prompts = len(self.influence)
         own = self.influence @ w
@@ -115,28 +130,28 @@ class ArmRatings:
         slack = sum(v**2 / n for v, n in parts if n > 0 and v > 0)
         freedom = total**2 / slack if slack else math.inf
         reach = float(student.ppf((1 + level) / 2, freedom)) * math.sqrt(total)
-        middle, low, high = (ELO_PER_NAT * x for x in (value, value - reach, value + reach))
-        seeds_sd = ELO_PER_NAT * math.sqrt(over_seeds) if math.isfinite(found) else math.nan
-        return Effect(middle, low, high, ELO_PER_NAT * math.sqrt(over_prompts), seeds_sd)
+        middle, low, high = (self.unit * x for x in (value, value - reach, value + reach))
+        seeds_sd = self.unit * math.sqrt(over_seeds) if math.isfinite(found) else math.nan
+        return Effect(middle, low, high, self.unit * math.sqrt(over_prompts), seeds_sd)
 
     def against(self, arm: str, anchor: str) -> Effect:
         """Estimate how far one arm is above another."""
         return self.effect({arm: 1.0, anchor: -1.0} if arm != anchor else {})
 
-    def needed(self, a: str, b: str, elo: float, power: float = 0.8) -> Needed:
+    def needed(self, a: str, b: str, size: float, power: float = 0.8) -> Needed:
         """Say how many seeds, or prompts, would show a difference between two arms of this size.
 
         The one is what is needed with as many prompts as there are, the other with as many seeds:
         a two-sided test at 5 % and the given power, by the normal approximation.
         """
         z = float(student.ppf(0.975, math.inf) + student.ppf(power, math.inf))
-        allowed = (elo / ELO_PER_NAT / z) ** 2
+        allowed = (size / self.unit / z) ** 2
         effect = self.against(a, b)
-        prompts = (effect.prompts_sd / ELO_PER_NAT) ** 2
+        prompts = (effect.prompts_sd / self.unit) ** 2
         per_seed = 2 * max(0.0, self.seed_variance())
         rest = allowed - prompts
         seeds = math.ceil(per_seed / rest) if rest > 0 and math.isfinite(per_seed) else None
-        now = 0.0 if math.isnan(effect.seeds_sd) else (effect.seeds_sd / ELO_PER_NAT) ** 2
+        now = 0.0 if math.isnan(effect.seeds_sd) else (effect.seeds_sd / self.unit) ** 2
         left = allowed - now
         more = math.ceil(prompts * len(self.influence) / left) if left > 0 else None
         return Needed(max(1, seeds) if seeds is not None else None, more)
@@ -160,11 +175,7 @@ def rate_arms(scores: Mapping[str, npt.ArrayLike]) -> ArmRatings:
     Raises:
         ValueError: If there are fewer than two arms or prompts, or arms differ in their prompts.
     """
-    arms = tuple(scores)
-    tables = [np.atleast_2d(np.asarray(scores[arm], dtype=np.float64)) for arm in arms]
-    widths = {table.shape[1] for table in tables}
-    if len(arms) < 2 or len(widths) != 1 or min(widths) < 2:
-        raise ValueError("two or more arms with scores on the same two or more prompts are needed")
+    arms, tables = tuple(scores), _tables(scores)
     wins = _wins(tables)
     theta = _solve(wins.mean(-1))
     expected = _sigmoid(theta[:, None] - theta[None])
@@ -175,6 +186,33 @@ def rate_arms(scores: Mapping[str, npt.ArrayLike]) -> ArmRatings:
     influence = gradient.T @ inverse / wins.shape[-1]
     shifts = tuple(_shifts(a, tables, expected, inverse) for a in range(len(arms)))
     return ArmRatings(arms, theta, influence, shifts)
+
+
+def mean_arms(values: Mapping[str, npt.ArrayLike]) -> ArmRatings:
+    """Average something of each arm's replies to the same prompts, such as whether one is evasive.
+
+    Intervals are made as those of ratings are.
+
+    Args:
+        values: Of each arm, [S_a, P]: seeds by prompts.
+
+    Raises:
+        ValueError: As in ``rate_arms``.
+    """
+    tables = _tables(values)
+    means = np.array([table.mean() for table in tables])
+    prompts = tables[0].shape[1]
+    influence = np.stack([t.mean(0) - m for t, m in zip(tables, means, strict=True)], 1) / prompts
+    shifts = tuple(table - m for table, m in zip(tables, means, strict=True))
+    return ArmRatings(tuple(values), means, influence, shifts, unit=1.0)
+
+
+def _tables(scores: Mapping[str, npt.ArrayLike]) -> list[Array]:
+    tables = [np.atleast_2d(np.asarray(rows, dtype=np.float64)) for rows in scores.values()]
+    widths = {table.shape[1] for table in tables}
+    if len(tables) < 2 or len(widths) != 1 or min(widths) < 2:
+        raise ValueError("two or more arms with scores on the same two or more prompts are needed")
+    return tables
 
 
 def _wins(tables: Sequence[Array]) -> Array:

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from cai.algorithms.arms import rate_arms
+from cai.algorithms.arms import mean_arms, rate_arms
 from cai.algorithms.elo import ELO_PER_NAT
 
 
@@ -83,3 +83,19 @@ def test_intervals_hold_the_truth():
         effect = rate_arms(scores).against("b", "a")
         held += effect.low <= 0 <= effect.high
     assert 0.9 < held / 150 < 0.995
+
+
+def test_means_are_means_with_the_interval_of_paired_differences():
+    """One seed each: the interval of a difference is Student's of the paired differences."""
+    a, b = np.array([1.0, 0, 1, 1, 0, 1]), np.array([0.0, 0, 1, 0, 0, 1])
+    found = mean_arms({"a": [a], "b": [b]})
+    effect, gaps = found.against("a", "b"), a - b
+    half = 2.570582 * gaps.std(ddof=1) / math.sqrt(6)  # t of 5 degrees of freedom
+    assert effect.value == pytest.approx(gaps.mean())
+    assert (effect.low, effect.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+    assert found.level("a").value == pytest.approx(4 / 6)
+
+
+def test_a_rating_has_no_level_of_its_own():
+    with pytest.raises(ValueError, match="against others only"):
+        rate_arms(drawn()).level("a0")
