@@ -49,7 +49,7 @@ from cai.config.nodes import (
     ScaleConfig,
     TrackingConfig,
 )
-from cai.config.optimizer import OptimizerConfig
+from cai.config.optimizer import OptimizerConfig, SupervisedConfig
 from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
 from cai.config.stages import (
     EndpointConfig,
@@ -115,6 +115,7 @@ __all__ = [
     "Schedule",
     "Start",
     "Strategy",
+    "SupervisedConfig",
     "TooLong",
     "TrackingConfig",
     "TrackingMode",

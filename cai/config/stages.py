@@ -18,7 +18,7 @@ from cai.config.choices import (
     Start,
 )
 from cai.config.content import reads_file, reads_folder
-from cai.config.optimizer import OptimizerConfig
+from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import (
     at_least,
     at_least_all,
@@ -30,17 +30,19 @@ from cai.errors import UserError
 
 
 @dataclass
-class HelpfulConfig:
+class HelpfulConfig(SupervisedConfig):
     """The helpful-only assistant."""
+
+    node: ClassVar[str] = "helpful"
 
     fine_tune: bool = MISSING
     examples: int = MISSING
     demonstrations: int = MISSING
     gate_prompts: int = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         at_least_all(
             "helpful",
             0,
@@ -92,18 +94,20 @@ class ReviseConfig:
 
 
 @dataclass
-class SFTConfig:
+class SFTConfig(SupervisedConfig):
     """SL-CAI: fine-tuning on revisions and helpful answers."""
+
+    node: ClassVar[str] = "sft"
 
     start: Start = MISSING
     revisions: Revisions = MISSING
     up_to_round: int = MISSING
     helpful_per_revision: float = MISSING
     helpful_source: HelpfulSource = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         at_least("sft.up_to_round", self.up_to_round, 1)
         at_least("sft.helpful_per_revision", self.helpful_per_revision, 0)
         if self.start is Start.sft:
@@ -211,8 +215,10 @@ class MixtureConfig:
 
 
 @dataclass
-class PMConfig:
+class PMConfig(SupervisedConfig):
     """The preference model and its twin."""
+
+    node: ClassVar[str] = "pm"
 
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     helpful_pairs: int = MISSING
@@ -223,10 +229,10 @@ class PMConfig:
     lower_bound: float = MISSING
     pretrain: str | None = reads_file()
     full_finetuning: bool = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         if isinstance(self.label_smoothing, float) and not 0 <= self.label_smoothing < 0.5:
             raise UserError(
                 f"pm.label_smoothing={self.label_smoothing} is out of range: it is the share of "
@@ -234,6 +240,13 @@ class PMConfig:
             )
         at_least_all("pm", 0, centring=self.centring, lower_bound=self.lower_bound)
         at_least_all("pm", 1, helpful_pairs=self.helpful_pairs, members=self.members)
+
+
+@dataclass
+class RegressionConfig(SupervisedConfig):
+    """The model that learns people's ratings of harmfulness."""
+
+    node: ClassVar[str] = "evaluate.regression"
 
 
 @dataclass
@@ -253,7 +266,7 @@ class EvaluateConfig:
     human_choices: str | None = reads_file()
     ratings: str | None = reads_file()
     ratings_rows: int | None = MISSING
-    regression: OptimizerConfig = field(default_factory=OptimizerConfig)
+    regression: RegressionConfig = field(default_factory=RegressionConfig)
     persona: bool = MISSING
     paper_tests: str | None = reads_folder()
     paper_rows: int | None = MISSING

@@ -33,7 +33,7 @@ def helpful(config: Config) -> Work:
     """Count what the helpful stage does."""
     c = config.node("helpful", HelpfulConfig)
     n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
-    trained = int(n * 2.5 * PROMPT * c.optimizer.epochs)
+    trained = int(n * 2.5 * PROMPT * c.epochs)
     return Work(n, 0, c.gate_prompts * 48, trained)
 
 
@@ -52,7 +52,7 @@ def sft(config: Config) -> Work:
     c, r = config.node("sft", SFTConfig), config.node("revise", ReviseConfig)
     rounds = min(c.up_to_round, r.rounds) if c.revisions.value == "all" else 1
     n = int(r.prompts * rounds * (1 + c.helpful_per_revision))
-    return Work(n, 0, 0, int(n * 2 * PROMPT * c.optimizer.epochs))
+    return Work(n, 0, 0, int(n * 2 * PROMPT * c.epochs))
 
 
 def feedback(config: Config) -> Work:
@@ -71,7 +71,7 @@ def pm(config: Config) -> Work:
     c, f = config.node("pm", PMConfig), config.node("feedback", FeedbackConfig)
     pairs = c.helpful_pairs + f.prompts
     length = 3 * PROMPT
-    trained = int(pairs * length * c.optimizer.epochs)
+    trained = int(pairs * length * c.epochs)
     if c.pretrain:
         found = read_pairs(Path(c.pretrain)).values()
         pairs += len(found)
