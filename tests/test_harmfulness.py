@@ -165,13 +165,13 @@ def test_ratings_are_divided_by_how_conversations_begin(tiny, tmp_path):
     rows = many(60) + [row(f"\n\nHuman: question {k}!\n\nAssistant: Else.", 1) for k in range(60)]
     rows.append(row("\n\nHuman: " + "long " * 3000 + "\n\nAssistant: No.", 4))
     path = write(tmp_path / "a.jsonl", rows)
-    data = RatedData(settings("evaluate.ratings_rows=null"), path, tiny)
+    data = RatedData(settings("evaluate.harmfulness.rows=null"), path, tiny)
     assert data.too_long == 1
     assert len(data.train) + len(data.held_out) == 120
     assert len(data.held_out) % 2 == 0  # both conversations with one opening are on one side
     assert len(set(data.families)) == len(data.held_out) / 2
     assert 6 <= len(data.held_out) <= 50
-    fewer = RatedData(settings("evaluate.ratings_rows=40"), path, tiny)
+    fewer = RatedData(settings("evaluate.harmfulness.rows=40"), path, tiny)
     assert len(fewer.train) + len(fewer.held_out) + fewer.too_long == 40
 
 
@@ -184,7 +184,7 @@ def test_too_few_ratings_are_said(tiny, tmp_path):
 def test_a_finished_regressor_is_loaded_and_not_trained_again(tiny, hardware, tmp_path):
     path = write(tmp_path / "a.jsonl", many(40))
     chosen, out = (
-        settings("evaluate.regression.optimizer.lr=0.01"),
+        settings("evaluate.harmfulness.optimizer.lr=0.01"),
         Evaluation("evaluate", "0", tmp_path),
     )
     data = RatedData(chosen, path, tiny)

@@ -37,6 +37,13 @@ from cai.config.choices import (
     TooLong,
     TrackingMode,
 )
+from cai.config.endpoint import EndpointConfig, JudgeEndpointConfig
+from cai.config.evaluate import (
+    EvaluateConfig,
+    HarmfulnessConfig,
+    JudgesConfig,
+    PaperTestsConfig,
+)
 from cai.config.hardware import HardwareConfig, Precision, Profiler, Strategy, TrainerConfig
 from cai.config.nodes import (
     AdapterConfig,
@@ -52,12 +59,9 @@ from cai.config.nodes import (
 from cai.config.optimizer import OptimizerConfig, SupervisedConfig
 from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
 from cai.config.stages import (
-    EndpointConfig,
-    EvaluateConfig,
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
-    JudgeEndpointConfig,
     MixtureConfig,
     PMConfig,
     ReviseConfig,
@@ -85,9 +89,11 @@ __all__ = [
     "Guard",
     "GuardsConfig",
     "HardwareConfig",
+    "HarmfulnessConfig",
     "HelpfulConfig",
     "HelpfulSource",
     "JudgeEndpointConfig",
+    "JudgesConfig",
     "KLConfig",
     "KLControl",
     "LabelKind",
@@ -100,6 +106,7 @@ __all__ = [
     "OptimizerKind",
     "PMConfig",
     "PaperMode",
+    "PaperTestsConfig",
     "Policy",
     "Precision",
     "Principles",

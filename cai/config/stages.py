@@ -1,4 +1,4 @@
-"""Schema of the stages: one dataclass per file in conf/stage."""
+"""Nodes of the stages up to the preference model."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ from cai.config.choices import (
     HelpfulSource,
     LabelKind,
     Method,
-    PaperMode,
     Principles,
     Revisions,
     Start,
 )
-from cai.config.content import reads_file, reads_folder
+from cai.config.content import reads_file
+from cai.config.endpoint import EndpointConfig
 from cai.config.optimizer import SupervisedConfig
-from cai.config.rules import (
-    at_least,
-    at_least_all,
-    environment_variable,
-    http_address,
-    within,
-)
+from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 
@@ -115,49 +109,6 @@ class SFTConfig(SupervisedConfig):
 
 
 @dataclass
-class EndpointConfig:
-    """A feedback model behind an OpenAI-compatible server."""
-
-    node: ClassVar[str] = "feedback.endpoint"
-
-    url: str | None = MISSING
-    model: str | None = MISSING
-    key_variable: str | None = MISSING
-    timeout: float = MISSING
-    retries: int = MISSING
-    per_second: float = MISSING
-    votes: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges, and that no key is where it would be written to disk."""
-        at_least(f"{self.node}.retries", self.retries, 0)
-        at_least(f"{self.node}.votes", self.votes, 1)
-        within(f"{self.node}.timeout", self.timeout, 0.1, 3600)
-        within(f"{self.node}.per_second", self.per_second, 0.01, 1000)
-        if isinstance(self.key_variable, str) and self.key_variable != MISSING:
-            environment_variable(f"{self.node}.key_variable", self.key_variable)
-        if isinstance(self.url, str) and self.url != MISSING:
-            http_address(f"{self.node}.url", self.url)
-            if not self.model:
-                raise UserError(
-                    f"{self.node}.model is null: give the name by which "
-                    f"{self.node}.url={self.url} knows its model"
-                )
-
-    @property
-    def used(self) -> bool:
-        """Whether the feedback model is this one instead of a local one."""
-        return self.url is not None and self.url != MISSING
-
-
-@dataclass
-class JudgeEndpointConfig(EndpointConfig):
-    """The same as a judge of the evaluation."""
-
-    node: ClassVar[str] = "evaluate.judge_endpoint"
-
-
-@dataclass
 class FeedbackConfig:
     """AI labels: which of two replies is less harmful."""
 
@@ -240,56 +191,3 @@ class PMConfig(SupervisedConfig):
             )
         at_least_all("pm", 0, centring=self.centring, lower_bound=self.lower_bound)
         at_least_all("pm", 1, helpful_pairs=self.helpful_pairs, members=self.members)
-
-
-@dataclass
-class RegressionConfig(SupervisedConfig):
-    """The model that learns people's ratings of harmfulness."""
-
-    node: ClassVar[str] = "evaluate.regression"
-
-
-@dataclass
-class EvaluateConfig:
-    """The comparison of the systems."""
-
-    prompts: int = MISSING
-    samples: int = MISSING
-    best_of: int = MISSING
-    snapshots: int = MISSING
-    temperature: float = MISSING
-    reply_tokens: int = MISSING
-    batch_size: int = MISSING
-    bootstrap: int = MISSING
-    constitution_judge: bool = MISSING
-    judge_endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
-    human_choices: str | None = reads_file()
-    ratings: str | None = reads_file()
-    ratings_rows: int | None = MISSING
-    regression: RegressionConfig = field(default_factory=RegressionConfig)
-    persona: bool = MISSING
-    paper_tests: str | None = reads_folder()
-    paper_rows: int | None = MISSING
-    paper_modes: list[PaperMode] = MISSING
-    paper_chain_tokens: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all(
-            "evaluate",
-            1,
-            prompts=self.prompts,
-            samples=self.samples,
-            best_of=self.best_of,
-            reply_tokens=self.reply_tokens,
-            batch_size=self.batch_size,
-            bootstrap=self.bootstrap,
-            ratings_rows=self.ratings_rows,
-            paper_rows=self.paper_rows,
-            paper_chain_tokens=self.paper_chain_tokens,
-        )
-        at_least_all("evaluate", 0, snapshots=self.snapshots)
-        within("evaluate.temperature", self.temperature, 0.0, 5.0)
-        if isinstance(self.paper_modes, list) and not self.paper_modes:
-            modes = ", ".join(mode.value for mode in PaperMode)
-            raise UserError(f"evaluate.paper_modes=[] asks nothing: name one or more of {modes}")

@@ -10,6 +10,7 @@ from cai.config import (
     FeedbackConfig,
     HelpfulConfig,
     PaperMode,
+    PaperTestsConfig,
     PMConfig,
     ReviseConfig,
     RLConfig,
@@ -100,24 +101,24 @@ def evaluate(config: Config) -> Work:
     c = config.node("evaluate", EvaluateConfig)
     replies = 3 * (3 + c.snapshots) * c.prompts * c.samples
     length = PROMPT + c.reply_tokens
-    judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
-    read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)
+    judged = 3 * c.prompts * 2 * 4 * PROMPT if c.judges.constitution else 0
+    read, sampled = _paper_tests(c.paper_tests) if c.paper_tests.folder else (0, 0)
     asked = 3 * 20 * 3 * PROMPT if c.persona else 0
-    rated = RATED * (c.ratings_rows or 38_961) if c.ratings else 0
-    greedy = 3 * min(c.prompts, 64) if c.ratings else 0
+    rated = RATED * (c.harmfulness.rows or 38_961) if c.harmfulness.ratings else 0
+    greedy = 3 * min(c.prompts, 64) if c.harmfulness.ratings else 0
     return Work(
         replies,
         (4 * replies + 2 * greedy) * length + judged + read + asked,
         (replies + greedy) * c.reply_tokens + sampled,
-        int(rated * c.regression.epochs),
+        int(rated * c.harmfulness.epochs),
     )
 
 
-def _paper_tests(c: EvaluateConfig) -> tuple[int, int]:
+def _paper_tests(c: PaperTestsConfig) -> tuple[int, int]:
     """Count what the paper's tests read and sample, for three systems and two PMs."""
-    modes = c.paper_modes
-    rows = sum(min(n, c.paper_rows or n) for n in PAPER_ROWS)
+    modes = c.modes
+    rows = sum(min(n, c.rows or n) for n in PAPER_ROWS)
     chains = 5 if PaperMode.cot_5 in modes else int(PaperMode.cot in modes)
     plain = (PaperMode.zero_shot in modes) + (PaperMode.few_shot in modes)
     passes = 3 * (plain + 2 * chains) + 2 * (PaperMode.pm in modes)
-    return rows * passes * 4 * PROMPT, rows * 3 * chains * c.paper_chain_tokens
+    return rows * passes * 4 * PROMPT, rows * 3 * chains * c.chain_tokens

@@ -40,14 +40,14 @@ def constitution_matches(context: Context, rows: Sequence[Reply]) -> list[Match]
 
 
 def endpoint_judge(settings: EvaluateSettings) -> Answerer:
-    """Connect to the model behind ``evaluate.judge_endpoint``.
+    """Connect to the model behind ``evaluate.judges.endpoint``.
 
     Raises:
         UserError: If the server does not answer.
     """
     principles = load_constitution(settings.constitution).comparison
     shots = FewShots([], principles, settings.seed)
-    return remote_choice(settings.evaluate.judge_endpoint, shots, cache_folder() / "endpoint")
+    return remote_choice(settings.evaluate.judges.endpoint, shots, cache_folder() / "endpoint")
 
 
 def judged_matches(
@@ -114,7 +114,8 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
                 fit(chosen, anchor_of(names))
         except ValueError as error:
             raise UserError(
-                f"evaluate.human_choices={path}: the choices on {axis} give no scale: {error}"
+                f"evaluate.judges.human_choices={path}: the choices on {axis} give no scale: "
+                f"{error}"
             ) from error
     return matches
 

@@ -79,7 +79,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
     if settings.evaluate.persona:
         _add(metrics, measure_persona(context, read_persona(), out))
     _track(metrics, job.tracker)
-    if folder := settings.evaluate.paper_tests:
+    if folder := settings.evaluate.paper_tests.folder:
         judges = {"pm": pm, **({"twin": twin} if twin else {})}
         job.tracker.metrics(PaperTests(context, Path(folder), judges).run(out), 0)
     _write_rows(rows, matches, out, job.tracker)
@@ -98,7 +98,7 @@ class _Given(NamedTuple):
 def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     settings = context.evaluate
     asked = [prompt for kind in prompts.values() for prompt in kind]
-    choices, rated = settings.human_choices, settings.ratings
+    choices, rated = settings.judges.human_choices, settings.harmfulness.ratings
     return _Given(
         choices=human_matches(Path(choices), context.systems, asked) if choices else [],
         endpoint=_endpoint(context.settings),
@@ -108,7 +108,7 @@ def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
 
 def _endpoint(settings: EvaluateSettings) -> Answerer | None:
     """Connect to the judge behind an address, in the one process that asks."""
-    used = settings.evaluate.judge_endpoint.used and parallel.is_global_zero()
+    used = settings.evaluate.judges.endpoint.used and parallel.is_global_zero()
     return endpoint_judge(settings) if used else None
 
 
@@ -128,9 +128,9 @@ def _scored(
 def _matches(context: Context, rows: Sequence[Reply], given: _Given) -> list[Match]:
     """Let all judges compare; the PM that a policy was trained against is none of them."""
     matches = twin_matches(rows, context.systems)
-    if context.evaluate.constitution_judge:
+    if context.evaluate.judges.constitution:
         matches += constitution_matches(context, rows)
-    if context.evaluate.judge_endpoint.used:  # one process asks, and tells the others
+    if context.evaluate.judges.endpoint.used:  # one process asks, and tells the others
         judge = given.endpoint
         asked = judged_matches(context, "endpoint", judge, rows) if judge is not None else None
         matches += parallel.broadcast(asked)
