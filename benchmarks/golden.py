@@ -22,7 +22,7 @@ from typing import Any
 
 BUILTIN = Path(__file__).resolve().parents[1] / "cai" / "data" / "builtin"
 COMMON = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
-MODES = "evaluate.paper_modes=[zero_shot,few_shot,cot,cot_5,pm]"
+MODES = "evaluate.paper_tests.modes=[zero_shot,few_shot,cot,cot_5,pm]"
 RUNS = {
     "tour": (),
     "chains": ("recipe=rl_cai_cot", "stage=rl"),
@@ -38,8 +38,9 @@ RUNS = {
         "rl.iterations=3", "rl.evaluate_every=1", "rl.epochs=2", "rl.critic.start=zero",
         "rl.entropy_bonus=0.01", "rl.kl.control=adaptive", "rl.critic.warmup_iterations=0",
         "evaluate.snapshots=2", "evaluate.best_of=2", "evaluate.samples=2",
-        "evaluate.human_choices={inputs}/choices.jsonl", "evaluate.ratings={inputs}/rated.jsonl",
-        "evaluate.paper_tests={inputs}", "evaluate.paper_rows=6", MODES,
+        "evaluate.opinions.human_choices={inputs}/choices.jsonl",
+        "evaluate.harmfulness.ratings={inputs}/rated.jsonl",
+        "evaluate.paper_tests.folder={inputs}", "evaluate.paper_tests.rows=6", MODES,
     ),
 }  # fmt: skip
 """Name of each run and what it sets."""

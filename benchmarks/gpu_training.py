@@ -124,8 +124,8 @@ def trained(place: Place, method: str, keys: list[str]) -> dict[str, Any]:
     sizes = place.sizes
     config = settings(
         f"stage={method}", f"hardware={place.hardware}", "model=folder", "model.dtype=bf16",
-        f"model.path={place.large}", f"{method}.optimizer.batch_size={sizes.batch}",
-        f"{method}.optimizer.epochs=1", *keys,
+        f"model.path={place.large}", f"{method}.batch_size={sizes.batch}",
+        f"{method}.epochs=1", *keys,
     )  # fmt: skip
     restart_memory()
     model = load_model(config.model, config.hardware)
@@ -140,7 +140,7 @@ def trained(place: Place, method: str, keys: list[str]) -> dict[str, Any]:
     steps = [b - a for a, b in zip(watch.ends, watch.ends[1 : sizes.steps], strict=False)]
     seconds = median(steps[1:] or steps)
     useful = sum(tree.length for tree in trees) / len(module.history)
-    flops = needed(model.network.config, config.model.lora_rank, trees, method == "sft")
+    flops = needed(model.network.config, config.model.lora.rank, trees, method == "sft")
     rate = flops / len(module.history) / seconds
     found = {
         "seconds per step": seconds,
@@ -161,7 +161,7 @@ def make_module(config: Config, model: Any, method: str, trees: list[Any]) -> Tr
     """Make the module of a method."""
     order = Order(config.hardware.micro_tokens, 0)
     if method == "sft":
-        return SFTModule(model, method, trees, config.sft.optimizer, order)
+        return SFTModule(model, method, trees, config.sft, order)
     head = ScalarHead(model.hidden_size, 0).to(model.device)
     pairs = [PairExample(tree, 0.9, 1.0, "random") for tree in trees]
     return PreferenceModule(ScalarModel(model, method, head), pairs, config.pm, order)

@@ -93,14 +93,13 @@ def ours(config: Config, sets: Sets, clock: Clock) -> Outcome:
 
 def peer_job(config: Config, sets: Sets, clock: str) -> dict[str, Any]:
     """Describe the same training, its rows in the order in which ours reads them."""
-    optimizer = config.pm.optimizer
     lengths = [tree.length for tree in sets.train]
-    steps = schedule_batches(lengths, optimizer, config.hardware.micro_tokens, config.seed)
+    steps = schedule_batches(lengths, config.pm, config.hardware.micro_tokens, config.seed)
     ordered = [sets.train[i] for step in steps for micro in step for i in micro.records]
     return {
         **peer_settings(config.model, clock),
-        "batch": optimizer.batch_size,
-        "lr": optimizer.lr,
+        "batch": config.pm.batch_size,
+        "lr": config.pm.optimizer.lr,
         "rows": [_row(tree) for tree in ordered],
         "held_out": [_row(tree) for tree in sets.held_out],
     }
@@ -152,7 +151,7 @@ def main() -> None:
         "stage=pm",
         f"model.dtype={args.dtype}",
         "pm.optimizer.warmup=0",
-        "pm.optimizer.epochs=1",
+        "pm.epochs=1",
         "hardware=cpu",
     )
     model, head = fresh(config)

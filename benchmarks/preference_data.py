@@ -120,7 +120,7 @@ def measure_speed(
     """Train a throw-away adapter on a few pairs, and score them; the first pass warms up."""
     clock = CLOCKS[timer]
     for name, batches in PROBES.items():
-        n = batches * config.pm.optimizer.batch_size
+        n = batches * config.pm.batch_size
         [last] = learn(config, model, name, train[:n], {n: Parts([], [], [])}, timer)
         began = clock()
         margins(config, model, ScalarHead(model.hidden_size, 0), train[:n])
@@ -146,7 +146,7 @@ def learn(
 
     def record(values: Mapping[str, float], step: int) -> None:
         nonlocal seconds, began
-        done = (step + 1) * settings.optimizer.batch_size
+        done = (step + 1) * settings.batch_size
         if "loss" in values and done in held_out:
             seconds += clock() - began
             parts = held_out[done]
@@ -175,7 +175,7 @@ def in_order(config: Config, model: LanguageModel, train: list[Comparison]) -> l
     """Return the pairs in the order in which the PM reads them."""
     lengths = [pair_tree(model, comparison).length for comparison in train]
     tokens, seed = config.hardware.micro_tokens, config.seed
-    steps = schedule_batches(lengths, config.pm.optimizer, tokens, seed)
+    steps = schedule_batches(lengths, config.pm, tokens, seed)
     return [train[i] for step in steps for micro in step for i in micro.records]
 
 
@@ -275,7 +275,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measure speed, train once, and print the curve."""
     args = arguments()
-    config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.optimizer.epochs=1")
+    config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.epochs=1")
     model = load_model(config.model, config.hardware)
     start_clock(args.clock)
     parts, left_out = read_parts(args, model)
@@ -287,7 +287,7 @@ def main() -> None:
         "scoring",
         flush=True,
     )
-    sizes = sizes_for(args, parts, speed, config.pm.optimizer.batch_size)
+    sizes = sizes_for(args, parts, speed, config.pm.batch_size)
     train = parts.train[: sizes[-1]]
     measured = learn(config, model, "pm", train, dict.fromkeys(sizes, parts), args.clock)
     report(measured, in_order(config, model, train), parts)

@@ -64,7 +64,7 @@ def ours(config: Config, examples: list[Tree], clock: Clock) -> Curve:
 
     with model.use(NAME):
         order = Order(config.hardware.micro_tokens, config.seed)
-        module = SFTModule(model, NAME, examples, config.sft.optimizer, order)
+        module = SFTModule(model, NAME, examples, config.sft, order)
         train_to_the_end(module, config, record)
     return Curve(times, [row["loss"] for row in module.history])
 
@@ -78,7 +78,6 @@ def fresh(config: Config) -> LanguageModel:
 
 def peer_job(config: Config, examples: list[Tree], clock: str) -> dict[str, Any]:
     """Describe the same training, its rows in the order in which ours reads them."""
-    optimizer = config.sft.optimizer
     rows = [
         {
             "input_ids": [*tree.prompt, *tree.responses[0]],
@@ -89,8 +88,8 @@ def peer_job(config: Config, examples: list[Tree], clock: str) -> dict[str, Any]
     ]
     return {
         **peer_settings(config.model, clock),
-        "batch": optimizer.batch_size,
-        "lr": optimizer.lr,
+        "batch": config.sft.batch_size,
+        "lr": config.sft.optimizer.lr,
         "rows": rows,
     }
 
@@ -98,9 +97,7 @@ def peer_job(config: Config, examples: list[Tree], clock: str) -> dict[str, Any]
 def batches(config: Config, examples: list[Tree]) -> list[list[Tree]]:
     """Return the examples of each step."""
     lengths = [tree.length for tree in examples]
-    steps = schedule_batches(
-        lengths, config.sft.optimizer, config.hardware.micro_tokens, config.seed
-    )
+    steps = schedule_batches(lengths, config.sft, config.hardware.micro_tokens, config.seed)
     return [[examples[i] for micro in step for i in micro.records] for step in steps]
 
 
@@ -119,7 +116,7 @@ def main() -> None:
         "stage=sft",
         f"model.dtype={args.dtype}",
         "sft.optimizer.warmup=0",
-        "sft.optimizer.epochs=1",
+        "sft.epochs=1",
         "hardware=cpu",
     )
     model = fresh(config)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_config, tiny_hardware
+from tiny import tiny_config, tiny_hardware, tiny_supervised
 
 from cai.composition import schema
-from cai.config import OptimizerConfig, OptimizerKind, Schedule
 from cai.lm.load import load_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,17 +33,8 @@ def tiny(hardware):
 
 
 @pytest.fixture
-def optimizer():
-    return OptimizerConfig(
-        kind=OptimizerKind.adamw,
-        lr=1e-2,
-        schedule=Schedule.cosine,
-        warmup=0.1,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        batch_size=4,
-        epochs=2,
-    )
+def supervised():
+    return tiny_supervised()
 
 
 @pytest.fixture(scope="session")

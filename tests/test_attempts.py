@@ -79,7 +79,7 @@ def test_a_bad_row_of_the_one_list_is_named_by_its_place(tmp_path):
     (tmp_path / "b.jsonl").write_text('[{"rating": 1},\n oh]')
     with pytest.raises(UserError, match=r"b.jsonl:2 is not JSON"):
         read_attempts(tmp_path / "b.jsonl")
-    with pytest.raises(UserError, match=r"evaluate.ratings=\S+ does not exist"):
+    with pytest.raises(UserError, match=r"evaluate.harmfulness.ratings=\S+ does not exist"):
         read_attempts(tmp_path / "c.jsonl")
     (tmp_path / "d.jsonl.gz").write_bytes(b"no gzip")
     with pytest.raises(UserError, match="can't be read"):

@@ -56,7 +56,7 @@ def test_a_bad_choice_is_named_by_file_and_line(tmp_path, name):
 
 
 def test_no_choices_are_said(tmp_path):
-    with pytest.raises(UserError, match=r"evaluate.human_choices=\S+ does not exist"):
+    with pytest.raises(UserError, match=r"evaluate.opinions.human_choices=\S+ does not exist"):
         read_choices(tmp_path / "none.jsonl", NAMES, IDS)
     with pytest.raises(UserError, match="has no choices"):
         read_choices(write(tmp_path / "empty.jsonl", []), NAMES, IDS)

@@ -4,11 +4,13 @@ import itertools
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, explain, typed
+from cai.config import OptimizerConfig, OptimizerKind
 from cai.contracts.table import stages
 from cai.errors import UserError
 
@@ -17,6 +19,7 @@ GROUPS = {
     for folder in CONF.iterdir()
     if folder.is_dir()
 }
+PLAIN = {name: options for name, options in GROUPS.items() if name != "optimizer"}
 NEEDED = {
     "hub": ["model.path=a/b", "model.revision=0"],
     "folder": ["model.path=x"],
@@ -30,17 +33,37 @@ def config(*overrides):
         return typed(compose("config", overrides=list(overrides)))
 
 
-@pytest.mark.parametrize("group, option", [(g, o) for g, os in GROUPS.items() for o in os])
+@pytest.mark.parametrize("group, option", [(g, o) for g, os in PLAIN.items() for o in os])
 def test_every_option_composes(group, option):
     assert config(f"{group}={option}", *NEEDED.get(option, []))
 
 
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
-        "constitution", "data", "hardware", "model", "recipe", "scale", "stage", "tracking",
-        "trainer",
+        "constitution", "data", "hardware", "model", "optimizer", "recipe", "scale", "stage",
+        "tracking", "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(stages())
+
+
+def optimizers(node, prefix=""):
+    """Yield the dotted name of every optimizer in a node, and the optimizer."""
+    for item in fields(node):
+        value, name = getattr(node, item.name), prefix + item.name
+        if isinstance(value, OptimizerConfig):
+            yield name, value
+        elif is_dataclass(value):
+            yield from optimizers(value, f"{name}.")
+
+
+PLACES = dict(optimizers(config()))
+
+
+@pytest.mark.parametrize("place, option", itertools.product(PLACES, GROUPS["optimizer"]))
+def test_every_optimizer_composes_wherever_something_is_trained(place, option):
+    found = dict(optimizers(config(f"optimizer@{place}={option}")))
+    assert found.pop(place) == replace(PLACES[place], kind=OptimizerKind(option))
+    assert found == {name: node for name, node in PLACES.items() if name != place}
 
 
 @pytest.mark.parametrize("stage, last", itertools.pairwise(stages()))

@@ -28,12 +28,12 @@ def pairs(model, label=1.0, n=16):
     return made
 
 
-def train(hardware, optimizer, folder, label=1.0, **settings):
+def train(hardware, supervised, folder, label=1.0, **settings):
     model = load_model(tiny_config(), hardware)
     for name in ("policy", "reference"):
         model.add_adapter(name, 0)
         randomise(model, name, seed=3)
-    config = DPOConfig(**{"beta": 0.5, "smoothing": 0.0, "optimizer": optimizer, **settings})
+    config = DPOConfig(**{"beta": 0.5, "smoothing": 0.0, **vars(supervised), **settings})
     data = pairs(model, label)
     roles = DPORoles("policy", "reference")
     module = DPOModule(model, roles, data, config, Order(300, 0))
@@ -48,15 +48,15 @@ def sums(model, adapter, data):
     return torch.tensor([[float(reply.sum()) for reply in replies] for replies in scored])
 
 
-def test_the_first_loss_is_ln_2_because_policy_and_reference_agree(hardware, optimizer, tmp_path):
-    _, _, history = train(hardware, optimizer, tmp_path)
+def test_the_first_loss_is_ln_2_because_policy_and_reference_agree(hardware, supervised, tmp_path):
+    _, _, history = train(hardware, supervised, tmp_path)
     assert history[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert history[0]["margin"] == pytest.approx(0, abs=1e-4)
 
 
-def test_the_preferred_reply_gains_and_the_reference_stays(hardware, optimizer, tmp_path):
-    optimizer.epochs = 6
-    model, data, history = train(hardware, optimizer, tmp_path)
+def test_the_preferred_reply_gains_and_the_reference_stays(hardware, supervised, tmp_path):
+    supervised.epochs = 6
+    model, data, history = train(hardware, supervised, tmp_path)
     policy, reference = sums(model, "policy", data), sums(model, "reference", data)
     gain = policy - reference
     sign = torch.tensor([1.0 if pair.label > 0.5 else -1.0 for pair in data])
@@ -68,9 +68,9 @@ def test_the_preferred_reply_gains_and_the_reference_stays(hardware, optimizer, 
     assert torch.equal(sums(fresh, "reference", data), reference)
 
 
-def test_a_tie_pulls_nowhere_and_a_soft_label_less_than_a_hard_one(hardware, optimizer, tmp_path):
+def test_a_tie_pulls_nowhere_and_a_soft_label_less_than_a_hard_one(hardware, supervised, tmp_path):
     norms = [
-        train(hardware, optimizer, tmp_path / str(label), label)[2][0]["grad_norm"]
+        train(hardware, supervised, tmp_path / str(label), label)[2][0]["grad_norm"]
         for label in (0.5, 0.75, 1.0)
     ]
     # The gradient is (sigma(0) - label) times the same direction: 0, 1/4 and 1/2 of it.
@@ -79,7 +79,7 @@ def test_a_tie_pulls_nowhere_and_a_soft_label_less_than_a_hard_one(hardware, opt
 
 
 @pytest.mark.parametrize("change", [{"beta": 0.05}, {"smoothing": 0.2}])
-def test_every_option_changes_the_result(hardware, optimizer, tmp_path, change):
-    plain = train(hardware, optimizer, tmp_path / "a")[2][-1]["loss"]
-    changed = train(hardware, optimizer, tmp_path / "b", **change)[2][-1]["loss"]
+def test_every_option_changes_the_result(hardware, supervised, tmp_path, change):
+    plain = train(hardware, supervised, tmp_path / "a")[2][-1]["loss"]
+    changed = train(hardware, supervised, tmp_path / "b", **change)[2][-1]["loss"]
     assert abs(plain - changed) > 1e-3

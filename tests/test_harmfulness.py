@@ -127,22 +127,22 @@ def test_a_prediction_is_the_mean_plus_what_the_head_reads(tiny):
 
 
 def test_the_loss_is_the_mean_square_and_does_not_depend_on_micro_batches(
-    tiny, hardware, optimizer, tmp_path
+    tiny, hardware, supervised, tmp_path
 ):
     rows = [*rated(tiny, 3), RatedTree(rated(tiny, 1)[0].tree, 1.0)]  # ratings 0, 4, 0, 1
-    optimizer.batch_size = 4
-    _, history = trained(tiny, rows, optimizer, tmp_path)
+    supervised.batch_size = 4
+    _, history = trained(tiny, rows, supervised, tmp_path)
     # The mean is 1.25: (1.5625 + 7.5625 + 1.5625 + 0.0625) / 4.
     assert history[0]["loss"] == pytest.approx(2.6875)
     other = load_model(tiny.config, hardware)
-    _, small = trained(other, rows, optimizer, tmp_path, tokens=1)
+    _, small = trained(other, rows, supervised, tmp_path, tokens=1)
     assert [r["loss"] for r in small] == pytest.approx([r["loss"] for r in history], rel=1e-4)
 
 
-def test_it_learns_to_tell_harm_on_conversations_it_has_not_seen(tiny, optimizer, tmp_path):
-    optimizer.epochs, optimizer.batch_size = 6, 8
+def test_it_learns_to_tell_harm_on_conversations_it_has_not_seen(tiny, supervised, tmp_path):
+    supervised.epochs, supervised.batch_size = 6, 8
     rows = rated(tiny, 24)
-    regressor, history = trained(tiny, rows, optimizer, tmp_path)
+    regressor, history = trained(tiny, rows, supervised, tmp_path)
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
     data = RatedData.__new__(RatedData)
     data.train, data.held_out, data.too_long = rows, rated(tiny, 10, seed=1), 0
@@ -165,13 +165,13 @@ def test_ratings_are_divided_by_how_conversations_begin(tiny, tmp_path):
     rows = many(60) + [row(f"\n\nHuman: question {k}!\n\nAssistant: Else.", 1) for k in range(60)]
     rows.append(row("\n\nHuman: " + "long " * 3000 + "\n\nAssistant: No.", 4))
     path = write(tmp_path / "a.jsonl", rows)
-    data = RatedData(settings("evaluate.ratings_rows=null"), path, tiny)
+    data = RatedData(settings("evaluate.harmfulness.rows=null"), path, tiny)
     assert data.too_long == 1
     assert len(data.train) + len(data.held_out) == 120
     assert len(data.held_out) % 2 == 0  # both conversations with one opening are on one side
     assert len(set(data.families)) == len(data.held_out) / 2
     assert 6 <= len(data.held_out) <= 50
-    fewer = RatedData(settings("evaluate.ratings_rows=40"), path, tiny)
+    fewer = RatedData(settings("evaluate.harmfulness.rows=40"), path, tiny)
     assert len(fewer.train) + len(fewer.held_out) + fewer.too_long == 40
 
 
@@ -183,7 +183,10 @@ def test_too_few_ratings_are_said(tiny, tmp_path):
 
 def test_a_finished_regressor_is_loaded_and_not_trained_again(tiny, hardware, tmp_path):
     path = write(tmp_path / "a.jsonl", many(40))
-    chosen, out = settings("evaluate.regression.lr=0.01"), Evaluation("evaluate", "0", tmp_path)
+    chosen, out = (
+        settings("evaluate.harmfulness.optimizer.lr=0.01"),
+        Evaluation("evaluate", "0", tmp_path),
+    )
     data = RatedData(chosen, path, tiny)
     job = Job(hardware, tiny_trainer(), Tracker("evaluate", tmp_path))
     first = train_regressor(Context(chosen, hardware, tiny, []), data, out, job)

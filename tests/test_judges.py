@@ -17,7 +17,7 @@ from cai.data.records import Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import human
 from cai.errors import UserError
-from cai.evaluation.judges import (
+from cai.evaluation.opinions import (
     NON_EVASIVE,
     endpoint_judge,
     human_matches,
@@ -162,7 +162,7 @@ def test_the_endpoint_judges_with_exact_probabilities(tmp_path, monkeypatch):
     rows = [reply(name, f"p{n}", text) for name, text in texts.items() for n in range(4)]
     with ChatServer(chooser) as server:
         chosen = settings()
-        chosen.evaluate.judge_endpoint = judge_endpoint(server.url)
+        chosen.evaluate.opinions.endpoint = judge_endpoint(server.url)
         judge = endpoint_judge(chosen)
         matches = judged_matches(context(SYSTEMS), "endpoint", judge, rows)
         asked = [got.body["messages"][-1]["content"] for got in server.requests[1:]]
@@ -181,15 +181,17 @@ def test_the_endpoint_judges_with_exact_probabilities(tmp_path, monkeypatch):
 
 def test_messages_about_the_judge_name_its_own_keys(tmp_path, monkeypatch):
     monkeypatch.setenv("CAI_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.model is null"):
-        config("evaluate.judge_endpoint.url=http://localhost:1")
-    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.votes=0"):
-        config("evaluate.judge_endpoint.votes=0")
+    with pytest.raises(UserError, match=r"evaluate.opinions.endpoint.model is null"):
+        config("evaluate.opinions.endpoint.url=http://localhost:1")
+    with pytest.raises(UserError, match=r"evaluate.opinions.endpoint.votes=0"):
+        config("evaluate.opinions.endpoint.votes=0")
     with pytest.raises(UserError, match=r"feedback.endpoint.votes=0"):
         config("feedback.endpoint.votes=0")
     chosen = settings()
-    chosen.evaluate.judge_endpoint = judge_endpoint("http://127.0.0.1:9", retries=0)
-    with pytest.raises(UserError, match=r"evaluate.judge_endpoint.url=http://127.0.0.1:9 gave no"):
+    chosen.evaluate.opinions.endpoint = judge_endpoint("http://127.0.0.1:9", retries=0)
+    with pytest.raises(
+        UserError, match=r"evaluate.opinions.endpoint.url=http://127.0.0.1:9 gave no"
+    ):
         endpoint_judge(chosen)
 
 
@@ -213,8 +215,8 @@ def evaluated(tmp_path_factory):
     with ChatServer(chooser) as server:
         chosen = config(
             "recipe=helpful_rlhf", "helpful.fine_tune=false", "rl.iterations=1",
-            f"evaluate.human_choices={people}", f"evaluate.ratings={rated}",
-            f"evaluate.judge_endpoint.url={server.url}", "evaluate.judge_endpoint.model=judge",
+            f"evaluate.opinions.human_choices={people}", f"evaluate.harmfulness.ratings={rated}",
+            f"evaluate.opinions.endpoint.url={server.url}", "evaluate.opinions.endpoint.model=judge",
         )  # fmt: skip
         store = Store(root / "artifacts")
         result = execute(plan(chosen, store, stages()), chosen, store, root)

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from tiny import randomise
 
 from cai.composition import CONF, typed
-from cai.config import EvaluateConfig, PaperMode
+from cai.config import EvaluateConfig, PaperMode, PaperTestsConfig
 from cai.contracts.policies import Evaluation
 from cai.contracts.table import stages
 from cai.data.paper_evals import FILES, PaperTest, parse_item, read_paper_tests
@@ -181,7 +181,9 @@ def test_rows_that_cannot_be_read_are_named_and_the_others_kept(tmp_path):
 
 
 def test_a_folder_without_the_files_is_said(tmp_path):
-    with pytest.raises(UserError, match=r"evaluate\.paper_tests=.*438HHHEvaluations\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"evaluate\.paper_tests\.folder=.*438HHHEvaluations\.jsonl"
+    ):
         read_paper_tests(tmp_path)
     write(tmp_path / FILES[PaperTest.hhh], [b"{"])
     with pytest.raises(UserError, match="no row that can be read"):
@@ -271,12 +273,11 @@ class Fake:
 
 
 def settings(**changes):
-    values = {
-        "prompts": 1, "samples": 1, "temperature": 1.0, "reply_tokens": 4, "batch_size": 4,
-        "bootstrap": 50, "constitution_judge": False, "paper_tests": None, "paper_rows": None,
-        "paper_modes": list(PaperMode), "paper_chain_tokens": 6,
-    }  # fmt: skip
-    return EvaluateConfig(**{**values, **changes})
+    values = {"folder": None, "rows": None, "modes": list(PaperMode), "chain_tokens": 6}
+    return EvaluateConfig(
+        prompts=1, samples=1, temperature=1.0, reply_tokens=4, batch_size=4, bootstrap=50,
+        paper_tests=PaperTestsConfig(**{**values, **changes}),
+    )  # fmt: skip
 
 
 def test_modes_of_chains_share_their_chains():
@@ -296,7 +297,7 @@ def test_modes_of_chains_share_their_chains():
     assert (one.n, one.unanswered, one.accuracy.value) == (1, 2, 1.0)
     # Means: (.9+.2+.2)/3 = .43 is wrong, .6 is right.
     assert (five.n, five.unanswered, five.accuracy.value) == (2, 1, 0.5)
-    only = measure_results({i.id: i for i in items}, rows, settings(paper_modes=[PaperMode.cot_5]))
+    only = measure_results({i.id: i for i in items}, rows, settings(modes=[PaperMode.cot_5]))
     assert [result.mode for result in only] == ["cot_5"]
 
 
@@ -365,7 +366,7 @@ def test_chains_rename_the_turns_and_each_answers_after_itself(folder, tiny, mon
     assert "Human:" not in question.conversation[0].text
     tiny.add_adapter("a", 0)
     randomise(tiny, "a", std=0.3)
-    exam = ChainExam(tiny, "a", settings(paper_chain_tokens=3000), (3, 0))
+    exam = ChainExam(tiny, "a", settings(chain_tokens=3000), (3, 0))
     tiny.chat.context = 10**6
     exam.sampling = type(exam.sampling)(12, 1, 1.0)
     stops = frozenset(range(0, len(tiny.chat.tokenizer), 3)) | tiny.stop_ids
@@ -387,7 +388,7 @@ def ChainExamOf(exam, chains):
 
 
 def test_a_chain_that_does_not_end_has_no_answer(folder, tiny):
-    [answer] = ChainExam(tiny, None, settings(paper_chain_tokens=2), (2, 0)).answers(
+    [answer] = ChainExam(tiny, None, settings(chain_tokens=2), (2, 0)).answers(
         exam_items(folder)[:1]
     )
     assert answer == ExamAnswer([None, None])
@@ -403,7 +404,8 @@ def tests(folder, tiny, hardware):
         randomise(tiny, name, seed=n, std=0.3)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = typed(compose("config", overrides=["model=tiny", "stage=evaluate", "seed=0"]))
-    config.evaluate = settings(paper_tests=str(folder), batch_size=7)
+    config.evaluate = settings(folder=str(folder))
+    config.evaluate.batch_size = 7
     judge = RewardModel([ScalarModel(tiny, "judge", ScalarHead(tiny.hidden_size, 0))], 0.5, 0.0)
     systems = [System("helpful", "h-1", "a"), System("base", "b-1", None)]
     systems.append(System("best_of_4", "h-1-best-of-4", "a", 4))
@@ -474,7 +476,7 @@ def test_a_part_of_the_questions_is_drawn_by_the_seed(folder):
 
 
 def test_modes_must_be_named():
-    with pytest.raises(UserError, match=r"evaluate\.paper_modes=\[\]"):
-        settings(paper_modes=[])
-    with pytest.raises(UserError, match=r"evaluate\.paper_rows=0"):
-        settings(paper_rows=0)
+    with pytest.raises(UserError, match=r"evaluate\.paper_tests\.modes=\[\]"):
+        settings(modes=[])
+    with pytest.raises(UserError, match=r"evaluate\.paper_tests\.rows=0"):
+        settings(rows=0)

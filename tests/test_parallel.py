@@ -20,11 +20,8 @@ from safetensors.torch import load_file
 from cai import parallel
 from cai.config import (
     Accelerator,
-    OptimizerConfig,
-    OptimizerKind,
     Precision,
     Quantization,
-    Schedule,
     Strategy,
 )
 from cai.dialogue import human
@@ -102,25 +99,22 @@ def differ(out):
         (Path(out) / f"{name}.txt").write_text(str(error))
 
 
-def optimizer():
+def supervised():
     """Five records a step, so that one process has a micro-batch that does not count."""
-    return OptimizerConfig(
-        kind=OptimizerKind.adamw, lr=1e-2, schedule=Schedule.cosine, warmup=0.1,
-        weight_decay=0.0, max_grad_norm=1.0, batch_size=5, epochs=1,
-    )  # fmt: skip
+    return tiny.tiny_supervised(batch_size=5, epochs=1)
 
 
 def trainings(folder, strategy=Strategy.ddp):
     """Train by every method; return the weights and the numbers of the steps."""
     hardware = tiny.tiny_hardware(devices=parallel.world_size(), strategy=strategy)
     found = {}
-    model, module = test_training.train(hardware, optimizer(), folder / "sft", 150)
+    model, module = test_training.train(hardware, supervised(), folder / "sft", 150)
     found["sft"] = (test_training.weights(model, "a"), module.history)
     model, _, module = test_training.train_pm(
-        hardware, test_training.pm_settings(optimizer()), folder / "pm", tokens=200
+        hardware, test_training.pm_settings(supervised()), folder / "pm", tokens=200
     )
     found["pm"] = (test_training.weights(model, "pm"), module.history)
-    model, _, history = test_dpo.train(hardware, optimizer(), folder / "dpo")
+    model, _, history = test_dpo.train(hardware, supervised(), folder / "dpo")
     found["dpo"] = (test_training.weights(model, "policy"), history)
     model, module = test_ppo.run(hardware, folder / "ppo", **PPO)
     for name in ("policy", "critic"):

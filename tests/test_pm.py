@@ -44,12 +44,12 @@ from cai.training.reward import load_reward_model
 
 BASE = (
     "stage=pm", "model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1",
-    "recipe=hh_rlhf", "pm.holdout_twin=false", "pm.optimizer.batch_size=2",
-    "pm.optimizer.epochs=0.5", "pm.optimizer.lr=0.01",
+    "recipe=hh_rlhf", "pm.holdout_twin=false", "pm.batch_size=2",
+    "pm.epochs=0.5", "pm.optimizer.lr=0.01",
 )  # fmt: skip
 
 
-TWINS = ("pm.holdout_twin=true", "pm.members=2", "pm.optimizer.epochs=0.1")
+TWINS = ("pm.holdout_twin=true", "pm.members=2", "pm.epochs=0.1")
 
 
 WHOLE = "pm.full_finetuning=true"
@@ -326,7 +326,7 @@ def test_pretraining_comes_first_and_changes_the_result(plain, pretrained):
     before, after = (pm.named("model") for pm, _ in (plain, pretrained))
     first = after.pretrained
     history = first.history.read()
-    assert len(history) == 24 / 2  # one epoch in batches of two, though pm.optimizer.epochs is 0.5
+    assert len(history) == 24 / 2  # one epoch in batches of two, though pm.epochs is 0.5
     assert history[-1]["loss"] < history[0]["loss"]
     assert weights_of(before) != weights_of(after)
     assert weights_of(first) != weights_of(after)
@@ -343,7 +343,7 @@ def test_own_training_begins_with_the_pretrained_weights(pretrained, hardware):
     own = [Comparison.from_row(row) for row in trained.comparisons.read()]
     pairs = stage.weighted_pairs(model, own, chosen.pm)
     seed = seed_of(chosen.seed, "pm_model", "order")
-    steps = schedule_batches([p.tree.length for p in pairs], chosen.pm.optimizer, 2048, seed)
+    steps = schedule_batches([p.tree.length for p in pairs], chosen.pm, 2048, seed)
     batch = [pairs[i] for micro in steps[0] for i in micro.records]
     with model.use("pm_model"):
         scores = torch.tensor(

@@ -58,11 +58,11 @@ class Killed(L.Callback):
             raise KeyError("killed")
 
 
-def train(hardware, optimizer, folder, micro_tokens=2048, stop_after=None):
+def train(hardware, supervised, folder, micro_tokens=2048, stop_after=None):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(micro_tokens, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(micro_tokens, 3))
         if stop_after is not None:
             with pytest.raises(KeyError):
                 tiny.train(module, folder, every=2, callbacks=[Killed(stop_after)])
@@ -71,21 +71,21 @@ def train(hardware, optimizer, folder, micro_tokens=2048, stop_after=None):
     return model, module
 
 
-def test_every_record_is_seen_once_an_epoch(optimizer):
-    steps = schedule_batches([3] * 10, optimizer, 100, 0)
+def test_every_record_is_seen_once_an_epoch(supervised):
+    steps = schedule_batches([3] * 10, supervised, 100, 0)
     seen = [i for step in steps for micro in step for i in micro.records]
     assert len(steps) == math.ceil(10 * 2 / 4)
     assert sorted(seen) == sorted(2 * list(range(10)))
-    assert schedule_batches([3] * 10, optimizer, 100, 1) != steps
+    assert schedule_batches([3] * 10, supervised, 100, 1) != steps
 
 
-def test_micro_batches_stay_within_their_tokens(optimizer):
-    steps = schedule_batches([30] * 8, optimizer, 60, 0)
+def test_micro_batches_stay_within_their_tokens(supervised):
+    steps = schedule_batches([30] * 8, supervised, 60, 0)
     assert all(len(micro.records) * 30 <= 60 for step in steps for micro in step)
 
 
-def test_the_loss_falls_and_counts_the_reply_alone(hardware, optimizer, tmp_path):
-    model, module = train(hardware, optimizer, tmp_path)
+def test_the_loss_falls_and_counts_the_reply_alone(hardware, supervised, tmp_path):
+    model, module = train(hardware, supervised, tmp_path)
     assert module.history[-1]["loss"] < 0.95 * module.history[0]["loss"]
     fresh = load_model(tiny_config(), hardware)
     trees = examples(fresh, 3)
@@ -102,34 +102,34 @@ def test_the_loss_falls_and_counts_the_reply_alone(hardware, optimizer, tmp_path
     assert mean_loss(fresh, trees, 500) == pytest.approx(expected, abs=1e-5)
 
 
-def test_micro_batches_do_not_change_the_result(hardware, optimizer, tmp_path):
-    whole, _ = train(hardware, optimizer, tmp_path, 10_000)
-    parts, _ = train(hardware, optimizer, tmp_path, 120)
+def test_micro_batches_do_not_change_the_result(hardware, supervised, tmp_path):
+    whole, _ = train(hardware, supervised, tmp_path, 10_000)
+    parts, _ = train(hardware, supervised, tmp_path, 120)
     torch.testing.assert_close(weights(whole, "a"), weights(parts, "a"), atol=2e-3, rtol=0)
 
 
-def test_a_killed_run_ends_with_the_same_bits(hardware, optimizer, tmp_path):
-    undisturbed, module = train(hardware, optimizer, tmp_path / "..")
-    train(hardware, optimizer, tmp_path, stop_after=5)
+def test_a_killed_run_ends_with_the_same_bits(hardware, supervised, tmp_path):
+    undisturbed, module = train(hardware, supervised, tmp_path / "..")
+    train(hardware, supervised, tmp_path, stop_after=5)
     assert (tmp_path / CHECKPOINT).exists()
-    resumed, again = train(hardware, optimizer, tmp_path)
+    resumed, again = train(hardware, supervised, tmp_path)
     assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
     assert again.history == module.history
     assert not (tmp_path / CHECKPOINT).exists()
 
 
 @pytest.mark.parametrize("tokens", [2048, 120])
-def test_a_killed_run_goes_on_with_other_micro_batches(hardware, optimizer, tmp_path, tokens):
+def test_a_killed_run_goes_on_with_other_micro_batches(hardware, supervised, tmp_path, tokens):
     """Whoever has run out of memory lowers hardware.micro_tokens and goes on."""
-    undisturbed, module = train(hardware, optimizer, tmp_path / "..", 120)
-    train(hardware, optimizer, tmp_path, 120, stop_after=5)
-    resumed, again = train(hardware, optimizer, tmp_path, tokens)
+    undisturbed, module = train(hardware, supervised, tmp_path / "..", 120)
+    train(hardware, supervised, tmp_path, 120, stop_after=5)
+    resumed, again = train(hardware, supervised, tmp_path, tokens)
     assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a")) == (tokens == 120)
     torch.testing.assert_close(weights(undisturbed, "a"), weights(resumed, "a"), atol=2e-3, rtol=0)
     assert [row["step"] for row in again.history] == [row["step"] for row in module.history]
 
 
-def test_the_state_of_everything_random_is_resumed(hardware, optimizer, tmp_path):
+def test_the_state_of_everything_random_is_resumed(hardware, supervised, tmp_path):
     class Draws(L.Callback):
         def __init__(self):
             self.drawn = []
@@ -144,7 +144,7 @@ def test_the_state_of_everything_random_is_resumed(hardware, optimizer, tmp_path
         np.random.seed(5)
         draws = Draws()
         with model.use("a"):
-            module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+            module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
             tiny.train(module, folder, every=2, callbacks=[*more, draws])
         return draws.drawn
 
@@ -155,7 +155,9 @@ def test_the_state_of_everything_random_is_resumed(hardware, optimizer, tmp_path
     assert run(tmp_path) == whole[4:]
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(hardware, optimizer, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(
+    hardware, supervised, tmp_path
+):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     head = model.network.lm_head.weight.data
@@ -169,7 +171,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(hardware, o
 
     spoil = Spoil()
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
         with pytest.raises(UserError, match="the loss at step 3 is not finite"):
             tiny.train(module, tmp_path, every=2, callbacks=[spoil])
     head.copy_(sound)  # the next test is given the same base
@@ -178,13 +180,13 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(hardware, o
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", "old"])
-def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(hardware, optimizer, tmp_path, content):
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(hardware, supervised, tmp_path, content):
     if content == "old":
         torch.save({"step": 3, "module": {}}, tmp_path / CHECKPOINT)
     else:
         (tmp_path / CHECKPOINT).write_bytes(content)
     with pytest.raises(UserError, match="was written by another version or is damaged: delete it"):
-        train(hardware, optimizer, tmp_path)
+        train(hardware, supervised, tmp_path)
 
 
 class Counts(L.Callback):
@@ -199,13 +201,13 @@ class Counts(L.Callback):
         self.seen[self.name] = float(trainer.callback_metrics["loss"])
 
 
-def test_a_callback_of_ones_own_comes_by_config(hardware, optimizer, tmp_path):
+def test_a_callback_of_ones_own_comes_by_config(hardware, supervised, tmp_path):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     composed = composed_config("trainer.callbacks.mine._target_=test_training.Counts",
                                "trainer.callbacks.mine.name=mine")  # fmt: skip
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
         job = Fit("sft", tmp_path, lambda values, step: None)
         fit(module, job, hardware, composed.trainer)
     import test_training  # by the name under which the config finds it
@@ -227,25 +229,25 @@ def test_a_callback_that_is_none_is_said(node, words):
         user_callbacks(tiny.tiny_trainer(callbacks={"mine": node}))
 
 
-def test_a_training_out_of_time_is_not_finished_and_goes_on(hardware, optimizer, tmp_path):
-    undisturbed, module = train(hardware, optimizer, tmp_path / "..")
+def test_a_training_out_of_time_is_not_finished_and_goes_on(hardware, supervised, tmp_path):
+    undisturbed, module = train(hardware, supervised, tmp_path / "..")
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     with model.use("a"):
-        part = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        part = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
         with pytest.raises(UserError, match="max_time=0:00:00:00 ended test after step 1 of 6"):
             tiny.train(part, tmp_path, max_time="0:00:00:00")
-    resumed, again = train(hardware, optimizer, tmp_path)
+    resumed, again = train(hardware, supervised, tmp_path)
     assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
     assert again.history == module.history
 
 
-def test_rates_and_speed_are_metrics(hardware, optimizer, tmp_path):
+def test_rates_and_speed_are_metrics(hardware, supervised, tmp_path):
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     rows = []
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(120, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(120, 3))
         tiny.train(module, tmp_path, record=lambda values, step: rows.append((step, values)))
     found = [row for row in rows if "lr" in row[1]]
     assert [step for step, _ in found] == list(range(6))
@@ -257,15 +259,15 @@ def test_rates_and_speed_are_metrics(hardware, optimizer, tmp_path):
 
 
 def test_every_process_has_as_many_micro_batches_and_the_extra_ones_do_not_count(
-    optimizer, monkeypatch
+    supervised, monkeypatch
 ):
-    optimizer.batch_size = 5
+    supervised.batch_size = 5
     trees = [Tree([1] * n, [[2] * n]) for n in range(1, 11)]
     seen = []
     for number in range(2):
         monkeypatch.setattr(parallel, "world_size", lambda: 2)
         monkeypatch.setattr(parallel, "rank", lambda n=number: n)
-        data = TreeData(trees, [tree.length for tree in trees], optimizer, Order(16, 0))
+        data = TreeData(trees, [tree.length for tree in trees], supervised, Order(16, 0))
         seen.append(list(data.train_dataloader()))
     assert len(seen[0]) == len(seen[1]) == data.n_steps * data.per_step
     every = [b for own in seen for b in own if b.counts]
@@ -274,13 +276,13 @@ def test_every_process_has_as_many_micro_batches_and_the_extra_ones_do_not_count
     assert any(not b.counts for own in seen for b in own)
 
 
-def test_an_interrupt_stays_one(hardware, optimizer, tmp_path):
+def test_an_interrupt_stays_one(hardware, supervised, tmp_path):
     """Lightning would leave with an exit code, and no word of how to go on."""
     model = load_model(tiny_config(), hardware)
     model.add_adapter("a", 1)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
         module.loss = lambda batch: signal.raise_signal(signal.SIGINT)
         try:
             with pytest.raises(KeyboardInterrupt):
@@ -289,19 +291,19 @@ def test_an_interrupt_stays_one(hardware, optimizer, tmp_path):
             signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
 
 
-def test_adam_is_part_of_what_is_resumed(hardware, optimizer, tmp_path):
+def test_adam_is_part_of_what_is_resumed(hardware, supervised, tmp_path):
     """The test above would pass with plain SGD; here the moments are thrown away."""
-    undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
-    train(hardware, optimizer, tmp_path, stop_after=5)
+    undisturbed, _ = train(hardware, supervised, tmp_path / "..")
+    train(hardware, supervised, tmp_path, stop_after=5)
     saved = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     for state in saved["optimizer_states"][0]["state"].values():
         state["exp_avg"].zero_()
     torch.save(saved, tmp_path / CHECKPOINT)
-    resumed, _ = train(hardware, optimizer, tmp_path)
+    resumed, _ = train(hardware, supervised, tmp_path)
     assert not torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))
 
 
-def test_only_the_trained_adapter_changes(hardware, optimizer, tmp_path):
+def test_only_the_trained_adapter_changes(hardware, supervised, tmp_path):
     model = load_model(tiny_config(), hardware)
     for name in ("a", "b"):
         model.add_adapter(name, 1)
@@ -309,7 +311,7 @@ def test_only_the_trained_adapter_changes(hardware, optimizer, tmp_path):
     before = weights(model, "b").clone()
     base = copy.deepcopy(model.network.model.embed_tokens.weight)
     with model.use("a"):
-        module = SFTModule(model, "a", examples(model), optimizer, Order(2048, 3))
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
         names = {name for name, _ in module.named_parameters()}
         assert all(name.startswith("trained_a") for name in names), "frozen models stay out"
         tiny.train(module, tmp_path)
@@ -325,7 +327,7 @@ def test_rates_by_hand():
     assert [rate(Schedule.constant, 0.0, 10)(s) for s in (0, 9)] == [1.0, 1.0]
 
 
-def pm_settings(optimizer, **changes):
+def pm_settings(supervised, **changes):
     values = {
         "mixture": MixtureConfig(harmless=1.0, helpful=1.0),
         "helpful_pairs": 10,
@@ -334,7 +336,7 @@ def pm_settings(optimizer, **changes):
         "holdout_twin": False,
         "members": 1,
         "lower_bound": 0.0,
-        "optimizer": optimizer,
+        **vars(supervised),
     }
     return PMConfig(**{**values, **changes})
 
@@ -363,9 +365,9 @@ def train_pm(hardware, settings, folder, chosen=None, tokens=4096):
     return model, head, module
 
 
-def test_a_pm_learns_a_simple_preference(hardware, optimizer, tmp_path):
-    optimizer.epochs = 6
-    model, head, module = train_pm(hardware, pm_settings(optimizer), tmp_path)
+def test_a_pm_learns_a_simple_preference(hardware, supervised, tmp_path):
+    supervised.epochs = 6
+    model, head, module = train_pm(hardware, pm_settings(supervised), tmp_path)
     assert module.history[-1]["loss"] < 0.2 < module.history[0]["loss"]
     prompt = model.chat.prompt((human("new"),))
     with model.use("pm"):
@@ -379,9 +381,9 @@ def test_a_pm_learns_a_simple_preference(hardware, optimizer, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"label_smoothing": 0.3}, {"centring": 0.5}])
-def test_options_of_the_loss_change_the_result(hardware, optimizer, tmp_path, change):
-    plain, _, _ = train_pm(hardware, pm_settings(optimizer), tmp_path)
-    changed, _, _ = train_pm(hardware, pm_settings(optimizer, **change), tmp_path)
+def test_options_of_the_loss_change_the_result(hardware, supervised, tmp_path, change):
+    plain, _, _ = train_pm(hardware, pm_settings(supervised), tmp_path)
+    changed, _, _ = train_pm(hardware, pm_settings(supervised, **change), tmp_path)
     assert not torch.allclose(weights(plain, "pm"), weights(changed, "pm"))
 
 
@@ -429,12 +431,12 @@ def noisy(kind):
     return make
 
 
-def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, optimizer, tmp_path):
+def test_soft_labels_beat_hard_ones_where_labels_are_noisy(hardware, supervised, tmp_path):
     """Truth: yes beats no with probability 0.75, on every prompt."""
-    optimizer.epochs, optimizer.lr = 8, 1e-2
+    supervised.epochs, supervised.optimizer.lr = 8, 1e-2
     found = {}
     for kind in ("soft", "hard"):
-        model, head, _ = train_pm(hardware, pm_settings(optimizer), tmp_path, noisy(kind))
+        model, head, _ = train_pm(hardware, pm_settings(supervised), tmp_path, noisy(kind))
         prompts = [model.chat.prompt((human(f"held out {i}"),)) for i in range(24)]
         trees = [
             Tree(p, [model.chat.response("yes 1"), model.chat.response("no 1")]) for p in prompts
@@ -482,7 +484,7 @@ def test_activations_computed_twice_give_the_same_gradients(method, monkeypatch)
     assert len(calls) == 4, "both layers are computed twice"
 
 
-def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(optimizer, tmp_path):
+def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(supervised, tmp_path):
     """The other adapter is active again by the time of the backward pass."""
     import test_dpo
     import test_ppo
@@ -492,7 +494,7 @@ def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(optimizer, t
         for flag in (False, True):
             folder = tmp_path / f"{train_it.__module__}-{flag}"
             hardware = tiny.tiny_hardware(activation_checkpointing=flag)
-            more = (optimizer, folder) if train_it is test_dpo.train else (folder,)
+            more = (supervised, folder) if train_it is test_dpo.train else (folder,)
             found.append(weights(train_it(hardware, *more)[0], name))
         torch.testing.assert_close(*found, atol=1e-5, rtol=0)
 
@@ -514,14 +516,14 @@ def test_eight_bits_hold_the_state_in_a_quarter_of_the_memory():
 
 
 @pytest.mark.parametrize("kind", [OptimizerKind.adamw_8bit, OptimizerKind.paged_adamw_8bit])
-def test_eight_bits_learn_the_same_preference_and_resume(hardware, optimizer, tmp_path, kind):
-    optimizer.epochs = 6
-    _, _, full = train_pm(hardware, pm_settings(optimizer), tmp_path / "full")
-    optimizer.kind = kind
-    _, _, module = train_pm(hardware, pm_settings(optimizer), tmp_path / "small")
+def test_eight_bits_learn_the_same_preference_and_resume(hardware, supervised, tmp_path, kind):
+    supervised.epochs = 6
+    _, _, full = train_pm(hardware, pm_settings(supervised), tmp_path / "full")
+    supervised.optimizer.kind = kind
+    _, _, module = train_pm(hardware, pm_settings(supervised), tmp_path / "small")
     assert module.history[-1]["accuracy"] == full.history[-1]["accuracy"] == 1
-    optimizer.epochs = 2
-    undisturbed, _ = train(hardware, optimizer, tmp_path / "..")
-    train(hardware, optimizer, tmp_path, stop_after=5)
-    resumed, _ = train(hardware, optimizer, tmp_path)
+    supervised.epochs = 2
+    undisturbed, _ = train(hardware, supervised, tmp_path / "..")
+    train(hardware, supervised, tmp_path, stop_after=5)
+    resumed, _ = train(hardware, supervised, tmp_path)
     assert torch.equal(weights(undisturbed, "a"), weights(resumed, "a"))

@@ -11,9 +11,13 @@ from cai.config import (
     HardwareConfig,
     ModelConfig,
     ModelSource,
+    OptimizerConfig,
+    OptimizerKind,
     Precision,
     Quantization,
+    Schedule,
     Strategy,
+    SupervisedConfig,
     TrainerConfig,
 )
 from cai.training.trainer import Fit, fit
@@ -35,6 +39,27 @@ def tiny_config(**changes):
         "helpful_tuning": True,
     }
     return ModelConfig(**{**values, **changes})
+
+
+class Supervised(SupervisedConfig):
+    node = "test"
+
+
+def tiny_optimizer(**changes):
+    values = {
+        "kind": OptimizerKind.adamw,
+        "lr": 1e-2,
+        "schedule": Schedule.cosine,
+        "warmup": 0.1,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+    }
+    return OptimizerConfig(**{**values, **changes})
+
+
+def tiny_supervised(**changes):
+    values = {"optimizer": tiny_optimizer(), "batch_size": 4, "epochs": 2}
+    return Supervised(**{**values, **changes})
 
 
 def randomise(model, name, seed=0, std=0.05):

@@ -39,6 +39,13 @@ from cai.config.choices import (
     TooLong,
     TrackingMode,
 )
+from cai.config.endpoint import EndpointConfig
+from cai.config.evaluate import (
+    EvaluateConfig,
+    HarmfulnessConfig,
+    OpinionsConfig,
+    PaperTestsConfig,
+)
 from cai.config.hardware import HardwareConfig, Precision, Profiler, Strategy, TrainerConfig
 from cai.config.judge import (
     JudgeConfig,
@@ -57,11 +64,9 @@ from cai.config.nodes import (
     ScaleConfig,
     TrackingConfig,
 )
-from cai.config.optimizer import OptimizerConfig
+from cai.config.optimizer import OptimizerConfig, SupervisedConfig
 from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
 from cai.config.stages import (
-    EndpointConfig,
-    EvaluateConfig,
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
@@ -92,6 +97,7 @@ __all__ = [
     "Guard",
     "GuardsConfig",
     "HardwareConfig",
+    "HarmfulnessConfig",
     "HelpfulConfig",
     "HelpfulSource",
     "JudgeConfig",
@@ -108,10 +114,12 @@ __all__ = [
     "MixtureConfig",
     "ModelConfig",
     "ModelSource",
+    "OpinionsConfig",
     "OptimizerConfig",
     "OptimizerKind",
     "PMConfig",
     "PaperMode",
+    "PaperTestsConfig",
     "Policy",
     "Precision",
     "Principles",
@@ -127,6 +135,7 @@ __all__ = [
     "Schedule",
     "Start",
     "Strategy",
+    "SupervisedConfig",
     "TooLong",
     "TrackingConfig",
     "TrackingMode",

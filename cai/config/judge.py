@@ -11,22 +11,24 @@ from omegaconf import MISSING
 
 from cai.config.choices import JudgeMethod, JudgeSource
 from cai.config.content import located, reads_file, reads_folder
-from cai.config.optimizer import OptimizerConfig
+from cai.config.endpoint import EndpointConfig
+from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
-from cai.config.stages import EndpointConfig
 from cai.errors import UserError
 
 
 @dataclass
-class JudgeTrainingConfig:
+class JudgeTrainingConfig(SupervisedConfig):
     """How an adapter learns from comparisons with a known answer."""
+
+    node: ClassVar[str] = "judge.adapter"
 
     label_smoothing: float = MISSING
     centring: float = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         at_least("judge.adapter.centring", self.centring, 0)
         within("judge.adapter.label_smoothing", self.label_smoothing, 0.0, 0.499)
 

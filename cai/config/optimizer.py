@@ -1,19 +1,20 @@
-"""AdamW's node of the config, the same in every supervised stage."""
+"""AdamW's node of the config, and what every supervised training has beside it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from omegaconf import MISSING
 
 from cai.config.choices import OptimizerKind, Schedule
-from cai.config.rules import at_least, at_least_all, within
+from cai.config.rules import at_least, within
 from cai.errors import UserError
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW as every supervised stage uses it."""
+    """AdamW and the course of its learning rate; the values are those of conf/optimizer."""
 
     kind: OptimizerKind = MISSING
     lr: float = MISSING
@@ -21,16 +22,30 @@ class OptimizerConfig:
     warmup: float = MISSING
     weight_decay: float = MISSING
     max_grad_norm: float = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        within("optimizer.lr", self.lr, 0.0, 1.0)
+        within("optimizer.warmup", self.warmup, 0.0, 1.0, "it is a share of all updates")
+        at_least("optimizer.weight_decay", self.weight_decay, 0)
+        if isinstance(self.max_grad_norm, float) and self.max_grad_norm <= 0:
+            raise UserError(
+                f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0: use .inf for no "
+                "clipping"
+            )
+
+
+@dataclass
+class SupervisedConfig:
+    """A training on records: the optimizer, and how often it reads how many at a time."""
+
+    node: ClassVar[str]
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batch_size: int = MISSING
     epochs: float = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        within("lr", self.lr, 0.0, 1.0)
-        within("warmup", self.warmup, 0.0, 1.0, "it is a share of all steps")
-        at_least_all("optimizer", 0, weight_decay=self.weight_decay, epochs=self.epochs)
-        at_least("batch_size", self.batch_size, 1)
-        if isinstance(self.max_grad_norm, float) and self.max_grad_norm <= 0:
-            raise UserError(
-                f"max_grad_norm={self.max_grad_norm} must be above 0: use .inf for no clipping"
-            )
+        at_least(f"{self.node}.batch_size", self.batch_size, 1)
+        at_least(f"{self.node}.epochs", self.epochs, 0)

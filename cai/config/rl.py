@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from omegaconf import MISSING
 
 from cai.config.choices import CriticStart, Guard, KLControl, OptimizerKind, Schedule
-from cai.config.optimizer import OptimizerConfig
+from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
 
 
@@ -42,15 +43,17 @@ class CriticConfig:
 
 
 @dataclass
-class DPOConfig:
+class DPOConfig(SupervisedConfig):
     """Direct preference optimisation, where the recipe asks for it."""
+
+    node: ClassVar[str] = "rl.dpo"
 
     beta: float = MISSING
     smoothing: float = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         within("rl.dpo.beta", self.beta, 1e-6, 100.0)
         within("rl.dpo.smoothing", self.smoothing, 0.0, 0.499)
 

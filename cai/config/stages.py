@@ -1,4 +1,4 @@
-"""Schema of the stages: one dataclass per file in conf/stage."""
+"""Nodes of the stages up to the preference model."""
 
 from __future__ import annotations
 
@@ -12,35 +12,31 @@ from cai.config.choices import (
     HelpfulSource,
     LabelKind,
     Method,
-    PaperMode,
     Principles,
     Revisions,
     Start,
 )
-from cai.config.content import reads_file, reads_folder
-from cai.config.optimizer import OptimizerConfig
-from cai.config.rules import (
-    at_least,
-    at_least_all,
-    environment_variable,
-    http_address,
-    within,
-)
+from cai.config.content import reads_file
+from cai.config.endpoint import EndpointConfig
+from cai.config.optimizer import SupervisedConfig
+from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 
 @dataclass
-class HelpfulConfig:
+class HelpfulConfig(SupervisedConfig):
     """The helpful-only assistant."""
+
+    node: ClassVar[str] = "helpful"
 
     fine_tune: bool = MISSING
     examples: int = MISSING
     demonstrations: int = MISSING
     gate_prompts: int = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         at_least_all(
             "helpful",
             0,
@@ -92,58 +88,24 @@ class ReviseConfig:
 
 
 @dataclass
-class SFTConfig:
+class SFTConfig(SupervisedConfig):
     """SL-CAI: fine-tuning on revisions and helpful answers."""
+
+    node: ClassVar[str] = "sft"
 
     start: Start = MISSING
     revisions: Revisions = MISSING
     up_to_round: int = MISSING
     helpful_per_revision: float = MISSING
     helpful_source: HelpfulSource = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         at_least("sft.up_to_round", self.up_to_round, 1)
         at_least("sft.helpful_per_revision", self.helpful_per_revision, 0)
         if self.start is Start.sft:
             raise UserError("sft.start=sft is itself: use base or helpful")
-
-
-@dataclass
-class EndpointConfig:
-    """A feedback model behind an OpenAI-compatible server."""
-
-    node: ClassVar[str] = "feedback.endpoint"
-
-    url: str | None = MISSING
-    model: str | None = MISSING
-    key_variable: str | None = MISSING
-    timeout: float = MISSING
-    retries: int = MISSING
-    per_second: float = MISSING
-    votes: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges, and that no key is where it would be written to disk."""
-        at_least(f"{self.node}.retries", self.retries, 0)
-        at_least(f"{self.node}.votes", self.votes, 1)
-        within(f"{self.node}.timeout", self.timeout, 0.1, 3600)
-        within(f"{self.node}.per_second", self.per_second, 0.01, 1000)
-        if isinstance(self.key_variable, str) and self.key_variable != MISSING:
-            environment_variable(f"{self.node}.key_variable", self.key_variable)
-        if isinstance(self.url, str) and self.url != MISSING:
-            http_address(f"{self.node}.url", self.url)
-            if not self.model:
-                raise UserError(
-                    f"{self.node}.model is null: give the name by which "
-                    f"{self.node}.url={self.url} knows its model"
-                )
-
-    @property
-    def used(self) -> bool:
-        """Whether the feedback model is this one instead of a local one."""
-        return self.url is not None and self.url != MISSING
 
 
 @dataclass
@@ -204,8 +166,10 @@ class MixtureConfig:
 
 
 @dataclass
-class PMConfig:
+class PMConfig(SupervisedConfig):
     """The preference model and its twin."""
+
+    node: ClassVar[str] = "pm"
 
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     helpful_pairs: int = MISSING
@@ -216,10 +180,10 @@ class PMConfig:
     lower_bound: float = MISSING
     pretrain: str | None = reads_file()
     full_finetuning: bool = MISSING
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        super().__post_init__()
         if isinstance(self.label_smoothing, float) and not 0 <= self.label_smoothing < 0.5:
             raise UserError(
                 f"pm.label_smoothing={self.label_smoothing} is out of range: it is the share of "
@@ -227,48 +191,3 @@ class PMConfig:
             )
         at_least_all("pm", 0, centring=self.centring, lower_bound=self.lower_bound)
         at_least_all("pm", 1, helpful_pairs=self.helpful_pairs, members=self.members)
-
-
-@dataclass
-class EvaluateConfig:
-    """The comparison of the systems."""
-
-    prompts: int = MISSING
-    samples: int = MISSING
-    best_of: int = MISSING
-    snapshots: int = MISSING
-    temperature: float = MISSING
-    reply_tokens: int = MISSING
-    batch_size: int = MISSING
-    bootstrap: int = MISSING
-    constitution_judge: bool = MISSING
-    human_choices: str | None = reads_file()
-    ratings: str | None = reads_file()
-    ratings_rows: int | None = MISSING
-    regression: OptimizerConfig = field(default_factory=OptimizerConfig)
-    persona: bool = MISSING
-    paper_tests: str | None = reads_folder()
-    paper_rows: int | None = MISSING
-    paper_modes: list[PaperMode] = MISSING
-    paper_chain_tokens: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all(
-            "evaluate",
-            1,
-            prompts=self.prompts,
-            samples=self.samples,
-            best_of=self.best_of,
-            reply_tokens=self.reply_tokens,
-            batch_size=self.batch_size,
-            bootstrap=self.bootstrap,
-            ratings_rows=self.ratings_rows,
-            paper_rows=self.paper_rows,
-            paper_chain_tokens=self.paper_chain_tokens,
-        )
-        at_least_all("evaluate", 0, snapshots=self.snapshots)
-        within("evaluate.temperature", self.temperature, 0.0, 5.0)
-        if isinstance(self.paper_modes, list) and not self.paper_modes:
-            modes = ", ".join(mode.value for mode in PaperMode)
-            raise UserError(f"evaluate.paper_modes=[] asks nothing: name one or more of {modes}")

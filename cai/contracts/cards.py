@@ -90,8 +90,8 @@ def _settings(config: PMStageSettings) -> str:
         "learning rate": f"{optimizer.lr:g}, {optimizer.schedule.value}",
         "warm-up": optimizer.warmup,
         "weight decay": optimizer.weight_decay,
-        "comparisons per update": optimizer.batch_size,
-        "epochs": optimizer.epochs,
+        "comparisons per update": pm.batch_size,
+        "epochs": pm.epochs,
         **_weights(config),
         "seed": config.seed,
     }

@@ -13,6 +13,7 @@ from cai.config import (
     JudgeMethod,
     JudgeSource,
     PaperMode,
+    PaperTestsConfig,
     PMConfig,
     ReviseConfig,
     RLConfig,
@@ -36,7 +37,7 @@ def helpful(config: Config) -> Work:
     """Count what the helpful stage does."""
     c = config.node("helpful", HelpfulConfig)
     n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
-    trained = int(n * 2.5 * PROMPT * c.optimizer.epochs)
+    trained = int(n * 2.5 * PROMPT * c.epochs)
     return Work(n, 0, c.gate_prompts * 48, trained)
 
 
@@ -55,7 +56,7 @@ def sft(config: Config) -> Work:
     c, r = config.node("sft", SFTConfig), config.node("revise", ReviseConfig)
     rounds = min(c.up_to_round, r.rounds) if c.revisions.value == "all" else 1
     n = int(r.prompts * rounds * (1 + c.helpful_per_revision))
-    return Work(n, 0, 0, int(n * 2 * PROMPT * c.optimizer.epochs))
+    return Work(n, 0, 0, int(n * 2 * PROMPT * c.epochs))
 
 
 def feedback(config: Config) -> Work:
@@ -74,7 +75,7 @@ def pm(config: Config) -> Work:
     c, f = config.node("pm", PMConfig), config.node("feedback", FeedbackConfig)
     pairs = c.helpful_pairs + f.prompts
     length = 3 * PROMPT
-    trained = int(pairs * length * c.optimizer.epochs)
+    trained = int(pairs * length * c.epochs)
     if c.pretrain:
         found = read_pairs(Path(c.pretrain)).values()
         pairs += len(found)
@@ -114,7 +115,7 @@ def judge(config: Config) -> Work:
     pairs = min(2 * c.pairs, LEARNT) if c.pairs else LEARNT
     if c.method is JudgeMethod.readout:
         return Work(pairs, read + pairs * length, 0, 0)
-    return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.optimizer.epochs))
+    return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.epochs))
 
 
 def evaluate(config: Config) -> Work:
@@ -122,24 +123,24 @@ def evaluate(config: Config) -> Work:
     c = config.node("evaluate", EvaluateConfig)
     replies = 3 * (3 + c.snapshots) * c.prompts * c.samples
     length = PROMPT + c.reply_tokens
-    judged = 3 * c.prompts * 2 * 4 * PROMPT if c.constitution_judge else 0
-    read, sampled = _paper_tests(c) if c.paper_tests else (0, 0)
+    judged = 3 * c.prompts * 2 * 4 * PROMPT if c.opinions.constitution else 0
+    read, sampled = _paper_tests(c.paper_tests) if c.paper_tests.folder else (0, 0)
     asked = 3 * 20 * 3 * PROMPT if c.persona else 0
-    rated = RATED * (c.ratings_rows or 38_961) if c.ratings else 0
-    greedy = 3 * min(c.prompts, 64) if c.ratings else 0
+    rated = RATED * (c.harmfulness.rows or 38_961) if c.harmfulness.ratings else 0
+    greedy = 3 * min(c.prompts, 64) if c.harmfulness.ratings else 0
     return Work(
         replies,
         (4 * replies + 2 * greedy) * length + judged + read + asked,
         (replies + greedy) * c.reply_tokens + sampled,
-        int(rated * c.regression.epochs),
+        int(rated * c.harmfulness.epochs),
     )
 
 
-def _paper_tests(c: EvaluateConfig) -> tuple[int, int]:
+def _paper_tests(c: PaperTestsConfig) -> tuple[int, int]:
     """Count what the paper's tests read and sample, for three systems and two PMs."""
-    modes = c.paper_modes
-    rows = sum(min(n, c.paper_rows or n) for n in PAPER_ROWS)
+    modes = c.modes
+    rows = sum(min(n, c.rows or n) for n in PAPER_ROWS)
     chains = 5 if PaperMode.cot_5 in modes else int(PaperMode.cot in modes)
     plain = (PaperMode.zero_shot in modes) + (PaperMode.few_shot in modes)
     passes = 3 * (plain + 2 * chains) + 2 * (PaperMode.pm in modes)
-    return rows * passes * 4 * PROMPT, rows * 3 * chains * c.paper_chain_tokens
+    return rows * passes * 4 * PROMPT, rows * 3 * chains * c.chain_tokens

@@ -39,7 +39,9 @@ def read_attempts(path: Path) -> list[Attempt]:
             [0, 4] or without a transcript, with file and line.
     """
     if not path.is_file():
-        raise UserError(f"evaluate.ratings={path} does not exist: give a JSONL file or null")
+        raise UserError(
+            f"evaluate.harmfulness.ratings={path} does not exist: give a JSONL file or null"
+        )
     attempts: list[Attempt] = []
     faults: dict[str, list[str]] = {}
     for where, row in _rows(path):
@@ -51,7 +53,9 @@ def read_attempts(path: Path) -> list[Attempt]:
     for fault, count in Counter({name: len(found) for name, found in faults.items()}).most_common():
         log.warning("%d rows left out, first %s: %s", count, faults[fault][0], fault)
     if not attempts:
-        raise UserError(f"evaluate.ratings={path} has no usable rows: see the format in its reader")
+        raise UserError(
+            f"evaluate.harmfulness.ratings={path} has no usable rows: see the format in its reader"
+        )
     return attempts
 
 

@@ -38,7 +38,9 @@ def read_choices(
             names what was not evaluated, with file and line.
     """
     if not path.is_file():
-        raise UserError(f"evaluate.human_choices={path} does not exist: give a JSONL file or null")
+        raise UserError(
+            f"evaluate.opinions.human_choices={path} does not exist: give a JSONL file or null"
+        )
 
     def parse(row: dict[str, Any]) -> HumanChoice:
         a, b = (_known(row, side, systems, "systems") for side in ("a", "b"))
@@ -49,7 +51,9 @@ def read_choices(
 
     choices = read_rows(path, parse)
     if not choices:
-        raise UserError(f"evaluate.human_choices={path} has no choices: add some or set it to null")
+        raise UserError(
+            f"evaluate.opinions.human_choices={path} has no choices: add some or set it to null"
+        )
     return choices
 
 

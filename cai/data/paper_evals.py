@@ -87,7 +87,9 @@ def read_paper_tests(folder: Path) -> list[PaperFile]:
     ]
     if not found:
         names = ", ".join(FILES.values())
-        raise UserError(f"evaluate.paper_tests={folder} has none of the released files: {names}")
+        raise UserError(
+            f"evaluate.paper_tests.folder={folder} has none of the released files: {names}"
+        )
     files = [_read(test, path) for test, path in found]
     for file in files:
         if not file.items:

@@ -52,13 +52,13 @@ class RatedData:
     """Rated conversations that fit the model's context, divided by how they begin."""
 
     def __init__(self, settings: EvaluateSettings, path: Path, model: LanguageModel) -> None:
-        """Read, draw and encode ``evaluate.ratings``.
+        """Read, draw and encode ``evaluate.harmfulness.ratings``.
 
         Raises:
             UserError: If the file can't be read or leaves a side empty.
         """
         attempts = read_attempts(path)
-        n = settings.evaluate.ratings_rows
+        n = settings.evaluate.harmfulness.rows
         if n is not None and n < len(attempts):
             attempts = random.Random(seed_of(settings.seed, "ratings")).sample(attempts, n)
         divided = split(attempts, lambda attempt: attempt.conversation)
@@ -73,8 +73,8 @@ class RatedData:
         for side, rows in (("train", self.train), ("held-out", self.held_out)):
             if not rows:
                 raise UserError(
-                    f"evaluate.ratings={path} leaves no conversation on the {side} "
-                    "side: give more of them, or raise evaluate.ratings_rows or model.context"
+                    f"evaluate.harmfulness.ratings={path} leaves no conversation on the {side} "
+                    "side: give more of them, or raise evaluate.harmfulness.rows or model.context"
                 )
 
 
@@ -90,7 +90,7 @@ def rated_tree(model: LanguageModel, attempt: Attempt) -> RatedTree | None:
 
 def train_regressor(context: Context, data: RatedData, out: Evaluation, job: Job) -> Regressor:
     """Train the regressor and write its folder, or load what an interrupted run has finished."""
-    model, folder, settings = context.model, out.regressor, context.evaluate.regression
+    model, folder, settings = context.model, out.regressor, context.evaluate.harmfulness
     if out.regressor_metrics.exists():  # written last
         model.add_adapter(ADAPTER, 0, folder)
         head = load_head(folder, model.hidden_size).to(model.device)

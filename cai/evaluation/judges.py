@@ -97,7 +97,8 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
                 fit(chosen, anchor_of(names))
         except ValueError as error:
             raise UserError(
-                f"evaluate.human_choices={path}: the choices on {axis} give no scale: {error}"
+                f"evaluate.opinions.human_choices={path}: the choices on {axis} give no scale: "
+                f"{error}"
             ) from error
     return matches
 

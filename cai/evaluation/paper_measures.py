@@ -64,7 +64,7 @@ def measure_results(
         mode = PaperMode(row.mode)
         shown = (PaperMode.cot, PaperMode.cot_5) if mode is PaperMode.cot else (mode,)
         for way in shown:
-            if way in settings.paper_modes:
+            if way in settings.paper_tests.modes:
                 kinds.setdefault((row.test, row.system, way), []).append(row)
     results = []
     for (test, system, mode), rows in kinds.items():

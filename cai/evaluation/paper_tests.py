@@ -37,7 +37,7 @@ class PaperTests:
     """Puts the chosen questions to all players, shard by shard, and measures their answers."""
 
     def __init__(self, context: Context, folder: Path, judges: Mapping[str, RewardModel]) -> None:
-        """Read the files that ``evaluate.paper_tests`` holds.
+        """Read the files that ``evaluate.paper_tests.folder`` holds.
 
         Args:
             context: Gives modes, how many questions, and the systems that answer in words.
@@ -52,7 +52,7 @@ class PaperTests:
         self.systems = {s.name: s for s in context.systems if s.best_of == 1}
         self.judges = judges
         self.files = read_paper_tests(folder)
-        rows, seed = self.settings.paper_rows, context.seed
+        rows, seed = self.settings.paper_tests.rows, context.seed
         self.chosen = {file.test: choose(file.items, rows, seed) for file in self.files}
         self.shots = {file.test: draw_shots(file.items, seed) for file in self.files}
 
@@ -90,7 +90,7 @@ class PaperTests:
 
     def jobs(self) -> list[Question]:
         """List what is asked of whom, so ordered that a shard holds questions of one kind."""
-        modes = self.settings.paper_modes
+        modes = self.settings.paper_tests.modes
         direct = (PaperMode.zero_shot, PaperMode.few_shot)
         ways: list[PaperMode] = [mode for mode in direct if mode in modes]
         if PaperMode.cot in modes or PaperMode.cot_5 in modes:
@@ -124,7 +124,7 @@ class PaperTests:
         adapter = self.systems[player].adapter
         examinee: Examinee
         if mode is PaperMode.cot:
-            chains = CHAINS if PaperMode.cot_5 in self.settings.paper_modes else 1
+            chains = CHAINS if PaperMode.cot_5 in self.settings.paper_tests.modes else 1
             plan = (chains, self.context.seed)
             examinee = ChainExam(self.model, adapter, self.settings, plan)
         else:

@@ -130,7 +130,7 @@ class ChainExam:
         """Use one adapter; ``plan`` is the number of chains per question and the seed."""
         self.model, self.adapter, self.settings = model, adapter, settings
         self.chains, self.seed = plan
-        self.sampling = Sampling(settings.paper_chain_tokens, 1, settings.temperature)
+        self.sampling = Sampling(settings.paper_tests.chain_tokens, 1, settings.temperature)
 
     def answers(self, items: Sequence[Item]) -> list[ExamAnswer]:
         """Return the answers after each chain; one that ran into the token limit has none."""

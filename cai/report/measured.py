@@ -15,7 +15,7 @@ from cai.results.systems import HarmfulnessMetrics
 JUDGES = (
     "Every judge has a scale of its own, with SL-CAI (or the first system) at 0. In brackets: "
     "95 % intervals from a bootstrap over prompts. The endpoint is asked about red-team prompts "
-    "in both orders; people's choices are read from evaluate.human_choices."
+    "in both orders; people's choices are read from evaluate.opinions.human_choices."
 )
 REGRESSOR = (
     "A model with a scalar head learned by least squares how harmful a whole conversation was "

@@ -15,7 +15,7 @@ from cai.errors import UserError
 from cai.evaluation.departures import departures
 from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
 from cai.evaluation.judged import judge_matches, judge_scores
-from cai.evaluation.judges import constitution_matches, human_matches, ratings
+from cai.evaluation.opinions import constitution_matches, human_matches, ratings
 from cai.evaluation.measures import (
     Metrics,
     score_metrics,
@@ -65,7 +65,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
     rows = _scored(context, sample_all(context, prompts, out, pm), pm, twin)
     rows = judge_scores(judge, rows)
     matches = judge_matches(context, judge, inputs.judge.name, rows)
-    if settings.evaluate.constitution_judge:
+    if settings.evaluate.opinions.constitution:
         matches += constitution_matches(context, rows)
     matches += given.choices
     metrics = _measure(context, rows, matches)
@@ -77,7 +77,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
     if settings.evaluate.persona:
         _add(metrics, measure_persona(context, read_persona(), out))
     _track(metrics, job.tracker)
-    if folder := settings.evaluate.paper_tests:
+    if folder := settings.evaluate.paper_tests.folder:
         judges = {"pm": pm, **({"twin": twin} if twin else {})}
         job.tracker.metrics(PaperTests(context, Path(folder), judges).run(out), 0)
     _write_rows(rows, matches, out, job.tracker)
@@ -95,7 +95,7 @@ class _Given(NamedTuple):
 def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     settings = context.evaluate
     asked = [prompt for kind in prompts.values() for prompt in kind]
-    choices, rated = settings.human_choices, settings.ratings
+    choices, rated = settings.opinions.human_choices, settings.harmfulness.ratings
     return _Given(
         choices=human_matches(Path(choices), context.systems, asked) if choices else [],
         rated=RatedData(context.settings, Path(rated), context.model) if rated else None,

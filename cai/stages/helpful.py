@@ -60,7 +60,7 @@ def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job:
             order = Order(
                 job.hardware.micro_tokens, seed_of(settings.data.seed, "helpful", "order")
             )
-            module = SFTModule(model, adapter, examples, settings.helpful.optimizer, order)
+            module = SFTModule(model, adapter, examples, settings.helpful, order)
             fit(module, Fit("helpful", out.path, job.tracker.metrics), job.hardware, job.trainer)
         out.history.write(module.history)
     save_model(model, adapter, out.model)

@@ -257,7 +257,7 @@ def _pretrain(
         scorer.restore(folder.path)
         return
     folder.path.mkdir(exist_ok=True)
-    pm = replace(settings.pm, optimizer=replace(settings.pm.optimizer, epochs=1.0))
+    pm = replace(settings.pm, epochs=1.0)
     trees = [pair_tree(scorer.model, comparison) for comparison in comparisons]
     pairs = [
         PairExample(tree, c.probability, 1.0, c.source)

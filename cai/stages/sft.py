@@ -73,7 +73,7 @@ def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     tokens = job.hardware.micro_tokens
     with model.use(ADAPTER):
         order = Order(tokens, seed_of(settings.seed, "sft", "order"))
-        module = SFTModule(model, ADAPTER, examples, settings.sft.optimizer, order)
+        module = SFTModule(model, ADAPTER, examples, settings.sft, order)
         fit(module, Fit("sft", out.path, job.tracker.metrics), job.hardware, job.trainer)
         loss = mean_loss(model, held_out, tokens)
     save_model(model, ADAPTER, out.model)

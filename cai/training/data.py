@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from cai import parallel
-from cai.config import OptimizerConfig
+from cai.config import SupervisedConfig
 from cai.lm.packing import Packed, Tree, pack
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ class Batch:
 
 
 def schedule_batches(
-    lengths: Sequence[int], settings: OptimizerConfig, micro_tokens: int, seed: int
+    lengths: Sequence[int], settings: SupervisedConfig, micro_tokens: int, seed: int
 ) -> list[list[MicroBatch]]:
     """Plan every optimizer step of a stage.
 
@@ -163,7 +163,7 @@ class TreeData(StepData):
     """Rows of tokens in micro-batches; each process gets its share of every step."""
 
     def __init__(
-        self, trees: Sequence[Tree], units: Sequence[int], settings: OptimizerConfig, order: Order
+        self, trees: Sequence[Tree], units: Sequence[int], settings: SupervisedConfig, order: Order
     ) -> None:
         """Plan the steps.
 

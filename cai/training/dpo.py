@@ -57,7 +57,7 @@ class DPOModule(SupervisedModule):
         trees = [pair.tree for pair in pairs]
         with model.use(roles.reference) as network:
             scored = token_logprobs(network, trees, order.micro_tokens)
-        data = TreeData(trees, [1] * len(trees), settings.optimizer, order)
+        data = TreeData(trees, [1] * len(trees), settings, order)
         super().__init__({roles.policy: model.train_only(roles.policy)}, data, settings.optimizer)
         self._model, self._settings = model, settings
         self._reference = torch.tensor([[float(r.sum()) for r in replies] for replies in scored])

@@ -67,7 +67,7 @@ class PreferenceModule(SupervisedModule):
             order: Of the records.
         """
         trees = [pair.tree for pair in pairs]
-        data = TreeData(trees, [1] * len(trees), settings.optimizer, order)
+        data = TreeData(trees, [1] * len(trees), settings, order)
         super().__init__(scorer.train(), data, settings.optimizer)
         self._scorer, self._settings = scorer, settings
         self._labels = torch.tensor([pair.label for pair in pairs])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cai.config import OptimizerConfig
+from cai.config import SupervisedConfig
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, hidden_states
@@ -54,7 +54,7 @@ class RegressionModule(SupervisedModule):
         model: LanguageModel,
         regressor: Regressor,
         rows: Sequence[RatedTree],
-        settings: OptimizerConfig,
+        settings: SupervisedConfig,
         order: Order,
     ) -> None:
         """Plan the steps.
@@ -63,13 +63,13 @@ class RegressionModule(SupervisedModule):
             model: Holds the adapter, which the caller has made the active one.
             regressor: What is trained; its head is on the model's device.
             rows: Rated conversations.
-            settings: Of the optimizer.
+            settings: Optimizer, batch size and epochs.
             order: Of the records.
         """
         data = TreeData([row.tree for row in rows], [1] * len(rows), settings, order)
         head = list(regressor.head.parameters())
         trained = {regressor.adapter: model.train_only(regressor.adapter), "head": head}
-        super().__init__(trained, data, settings)
+        super().__init__(trained, data, settings.optimizer)
         self._model = model
         self._head, self._mean = [regressor.head], regressor.mean  # a list is not registered
         self._ratings = torch.tensor([row.rating for row in rows])

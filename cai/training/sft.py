@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cai.config import OptimizerConfig
+from cai.config import SupervisedConfig
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, hidden_states
 from cai.lm.score import response_scores, token_logprobs
@@ -27,7 +27,7 @@ class SFTModule(SupervisedModule):
         model: LanguageModel,
         adapter: str,
         examples: Sequence[Tree],
-        settings: OptimizerConfig,
+        settings: SupervisedConfig,
         order: Order,
     ) -> None:
         """Plan the steps.
@@ -36,11 +36,11 @@ class SFTModule(SupervisedModule):
             model: Holds the adapter, which the caller has made the active one.
             adapter: Its name.
             examples: Prompts with one reply each.
-            settings: Learning rate, batch size and so on.
+            settings: Optimizer, batch size and epochs.
             order: Of the records.
         """
         data = TreeData(examples, [len(tree.responses[0]) for tree in examples], settings, order)
-        super().__init__({adapter: model.train_only(adapter)}, data, settings)
+        super().__init__({adapter: model.train_only(adapter)}, data, settings.optimizer)
         self._model = model
 
     def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:

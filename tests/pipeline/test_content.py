@@ -36,8 +36,8 @@ KEYS = list(keys_of(schema()))
 DECLARED = {key: item.metadata[_CONTENT][0] for key, item, _, _ in KEYS
             if _CONTENT in item.metadata}  # fmt: skip
 PATH = re.compile(r"(^|_)(path|file|folder|dir|directory)s?(_|$)")
-NOT_BY_THEIR_NAME = {"pm.pretrain", "evaluate.human_choices", "evaluate.ratings",
-                     "evaluate.paper_tests"}  # fmt: skip
+NOT_BY_THEIR_NAME = {"pm.pretrain", "evaluate.opinions.human_choices",
+                     "evaluate.harmfulness.ratings"}  # fmt: skip
 
 
 def test_every_text_that_is_named_like_a_path_declares_what_lies_there():
