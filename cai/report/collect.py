@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from cai.algorithms.elo import RATINGS
 from cai.contracts.policies import Evaluation, Upstream
 from cai.errors import UserError
 from cai.files import read_json
 from cai.jsonl import Document, Rows
 from cai.pipeline.stage import RECORD
+from cai.report.joined import Joined, join
 from cai.report.paper_results import PaperTest, join_paper_tests
-from cai.report.systems import OWN_SCALES, System, judged_prompts, rate_together
+from cai.report.systems import Named, System, arm_of, describe, differing, levels_of
 from cai.results.common import Numbers
+from cai.results.judge import JudgeReport
 from cai.results.labels import LabelReport, PMMetrics
 from cai.results.systems import (
     HarmfulnessMetrics,
-    Match,
     Reply,
     RevisionSummary,
     StageRun,
@@ -41,6 +42,7 @@ class Steps:
     history: tuple[Numbers, ...] = ()
     looks: tuple[Transcript, ...] = ()
     harmfulness: HarmfulnessMetrics | None = None
+    judge: JudgeReport | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ class Result:
         paper: The paper's own tests with everyone's results.
         judged: Number of prompts that each rating rests on.
         questions: Number of everyday questions that each system was asked.
+        joined: What several runs say together; None for one.
+        question: What they were made to find out.
+        levels: The factors of the experiment, with the value of each run.
+        policies: Id of each run's policy.
     """
 
     systems: list[System]
@@ -66,61 +72,104 @@ class Result:
     paper: list[PaperTest]
     judged: dict[str, int]
     questions: int
-
-    @property
-    def own_scales(self) -> bool:
-        """Whether ratings of different runs can't be compared."""
-        return OWN_SCALES in self.notes
+    joined: Joined | None
+    question: Question
+    levels: dict[str, list[Any]]
+    policies: list[str]
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A result that was read; ``systems`` are its own, by name, as they are shown."""
+class Question:
+    """What an experiment was made to find out.
 
-    evaluation: Evaluation
-    summary: Summary
-    systems: dict[str, System]
+    Attributes:
+        text: In words; None if nobody said.
+        outcome: The metric that answers it.
+    """
 
-    def ids(self) -> dict[str, str]:
-        return {name: system.id for name, system in self.systems.items()}
+    text: str | None = None
+    outcome: str = "harmlessness_elo"
 
 
-def collect(folders: Sequence[Path]) -> Result:
+def collect(folders: Sequence[Path], question: Question = Question()) -> Result:
     """Read result folders, or run folders that point to one.
+
+    Args:
+        folders: Of runs or of their results.
+        question: Of the experiment that they are the arms of.
 
     Raises:
         UserError: If a folder holds no result, or one that can't be read.
     """
-    found = [_evaluation(folder) for folder in folders]
-    runs = _named([(evaluation, _summary(evaluation)) for evaluation in found])
-    systems: dict[str, System] = {}
-    replies: list[Reply] = []
-    matches: list[Match] = []
-    for run in runs:
-        ids = run.ids()
-        fresh = {name for name in ids if ids[name] not in systems}
-        systems |= {ids[name]: run.systems[name] for name in ids if name in fresh}
-        replies += [
-            replace(row, system=ids[row.system])
-            for row in _rows(run.evaluation.replies)
-            if row.system in fresh
-        ]
-        matches += [
-            replace(row, first=ids[row.first], second=ids[row.second])
-            for row in _rows(run.evaluation.matches)
-        ]
-    note = rate_together(systems, matches) if len(runs) > 1 else None
-    notes = [note for run in runs for note in run.summary.notes] + ([note] if note else [])
+    found = list({e.path.resolve(): e for e in map(_evaluation, folders)}.values())
+    summaries = [_summary(evaluation) for evaluation in found]
+    keys = differing(summaries)
+    shown = describe(summaries)
+    runs = [
+        Named(
+            summary,
+            _rows(evaluation.replies),
+            _rows(evaluation.matches),
+            arm_of(summary, keys),
+            {name: system.id for name, system in own.items()},
+        )
+        for evaluation, summary, own in zip(found, summaries, shown, strict=True)
+    ]
+    systems = _systems(runs, shown)
+    joined = join(systems, runs) if len(runs) > 1 else None
+    notes = [note for run in runs for note in run.summary.notes]
     return Result(
         systems=list(systems.values()),
-        replies=replies,
-        runs=[run.summary for run in runs],
-        notes=list(dict.fromkeys(notes)),
-        steps=_steps(runs[0].evaluation.upstream),
-        paper=_paper(runs),
-        judged=judged_prompts(matches),
-        questions=max(_questions(run.evaluation) for run in runs),
+        replies=_replies(runs),
+        runs=summaries,
+        notes=list(dict.fromkeys(notes + (joined.notes if joined else []))),
+        steps=_steps(found[0].upstream),
+        paper=_paper(found, runs),
+        judged=_judged(runs) | (joined.prompts if joined else {}),
+        questions=max(_questions(evaluation) for evaluation in found),
+        joined=joined,
+        question=question,
+        levels=levels_of(summaries),
+        policies=[run.ids[run.summary.recipe] for run in runs if run.summary.recipe in run.ids],
     )
+
+
+def _systems(runs: Sequence[Named], shown: Sequence[dict[str, System]]) -> dict[str, System]:
+    """Put the systems of all runs together, each with the models of all its seeds."""
+    systems: dict[str, System] = {}
+    for own in shown:
+        for system in own.values():
+            known = systems.get(system.id, system)
+            models = tuple(dict.fromkeys((*known.models, *system.models)))
+            systems[system.id] = replace(known, models=models)
+    return systems
+
+
+def _replies(runs: Sequence[Named]) -> list[Reply]:
+    """Return each model's replies once; those of a further seed count as further samples."""
+    replies: list[Reply] = []
+    taken: dict[str, dict[str, int]] = defaultdict(dict)
+    for run in runs:
+        made = {system.name: system.model for system in run.summary.systems}
+        fresh = [name for name, model in made.items() if model not in taken[run.ids[name]]]
+        offset = {name: sum(taken[run.ids[name]].values()) for name in fresh}
+        for row in run.replies:
+            if row.system in offset:
+                sample = row.sample + offset[row.system]
+                replies.append(replace(row, system=run.ids[row.system], sample=sample))
+        for name in fresh:
+            samples = {row.sample for row in run.replies if row.system == name}
+            taken[run.ids[name]][made[name]] = len(samples)
+    return replies
+
+
+def _judged(runs: Sequence[Named]) -> dict[str, int]:
+    """Return the number of prompts that each rating rests on."""
+    prompts: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for run in runs:
+        for match in run.matches:
+            prompts[match.judge, match.axis].add(match.prompt_id)
+    return {metric: len(prompts[key]) for metric, key in RATINGS.items() if key in prompts}
 
 
 def _evaluation(folder: Path) -> Evaluation:
@@ -150,40 +199,6 @@ def _timed(stage: StageRun, folder: Path) -> StageRun:
     return replace(stage, seconds=read_json(record)["made"]["seconds"])
 
 
-def _named(read: Sequence[tuple[Evaluation, Summary]]) -> list[_Run]:
-    """Name systems for display: one model has one name, and differing ones say what differs."""
-    summaries = [summary for _, summary in read]
-    differing = _differing(summaries)
-    said = [", ".join(f"{key}={run.settings.get(key)}" for key in differing) for run in summaries]
-    models: dict[tuple[str, ...], set[str]] = defaultdict(set)
-    for run, about in zip(summaries, said, strict=True):
-        for system in run.systems:
-            models[(system.name,)].add(system.model)
-            models[system.name, about].add(system.model)
-
-    def about_of(name: str, model: str, about: str) -> str:
-        if len(models[(name,)]) == 1:
-            return ""
-        told = [about] if len(models[name, about]) == 1 else [about, model]
-        return ", ".join(filter(None, told))
-
-    return [
-        _Run(
-            evaluation,
-            summary,
-            {s.name: System(s.name, about_of(s.name, s.model, about), s.model, dict(s.metrics))
-             for s in summary.systems},
-        )
-        for (evaluation, summary), about in zip(read, said, strict=True)
-    ]  # fmt: skip
-
-
-def _differing(runs: Sequence[Summary]) -> list[str]:
-    keys = sorted({key for run in runs for key in run.settings} - {"constitution.description"})
-    values = {key: {json.dumps(run.settings.get(key)) for run in runs} for key in keys}
-    return [key for key in keys if len(values[key]) > 1]
-
-
 def _questions(evaluation: Evaluation) -> int:
     stances = evaluation.stances
     return len({row.id for row in _rows(stances)}) if stances.exists() else 0
@@ -197,14 +212,18 @@ def _steps(upstream: Upstream) -> Steps:
         history=tuple(_rows(upstream.history)) if upstream.history.exists() else (),
         looks=tuple(_rows(upstream.transcripts)) if upstream.transcripts.exists() else (),
         harmfulness=_optional(upstream.harmfulness),
+        judge=_optional(upstream.judge),
     )
 
 
-def _paper(runs: Sequence[_Run]) -> list[PaperTest]:
-    read = [(run, _optional(run.evaluation.paper_tests)) for run in runs]
+def _paper(found: Sequence[Evaluation], runs: Sequence[Named]) -> list[PaperTest]:
+    read = [
+        (run, _optional(evaluation.paper_tests))
+        for run, evaluation in zip(runs, found, strict=True)
+    ]
     taken = [(run, tests) for run, tests in read if tests is not None]
     judges = [_artifact(run.summary, "pm") for run, _ in taken]
-    return join_paper_tests([tests for _, tests in taken], [r.ids() for r, _ in taken], judges)
+    return join_paper_tests([tests for _, tests in taken], [run.ids for run, _ in taken], judges)
 
 
 def _artifact(summary: Summary, name: str) -> str:

@@ -1,27 +1,20 @@
-"""Systems as the report shows them, and the one scale on which several runs are put."""
+"""Systems as the report shows them: one setting of one method, trained with one seed or several."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from cai.algorithms.elo import RATINGS, Contest, rate
 from cai.report.names import system_name
 from cai.results.common import Metric
-from cai.results.systems import Match
+from cai.results.systems import Match, Reply, Summary
 
-OWN_SCALES = (
-    "These runs share no system, so there is no scale for all of them: an Elo counts from the "
-    "SL-CAI of its own run (or its first system). The other columns compare as they are."
-)
-PARTIAL = ("endpoint", "human")
-"""Judges who need not have compared all systems."""
-PARTLY = (
-    "Not all systems here were linked by the comparisons of an endpoint or of people: where they "
-    "were not, that judge's Elo counts from the SL-CAI of its own run (or its first system)."
-)
+SEED = "seed"
+UNTOLD = frozenset({SEED, "constitution.description"})
+"""Settings that do not tell one arm of an experiment from another."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +24,13 @@ class System:
     Attributes:
         name: As its evaluation calls it.
         about: What tells it from its namesakes in other runs; empty if nothing needs to.
-        model: The result that made it.
+        models: The results that made it, one for each seed.
         metrics: By name.
     """
 
     name: str
     about: str
-    model: str
+    models: tuple[str, ...]
     metrics: dict[str, Metric]
 
     @property
@@ -51,46 +44,100 @@ class System:
         shown = system_name(self.name)
         return f"{shown} ({self.about})" if self.about else shown
 
+    @property
+    def model(self) -> str:
+        """The results that made it, as one text."""
+        return ", ".join(self.models)
+
+
+class Named(NamedTuple):
+    """A run with its systems as they are shown.
+
+    Attributes:
+        summary: What it wrote.
+        replies: Of all its systems.
+        matches: By all who compared them.
+        about: What tells its arm from others.
+        ids: Of its systems, by the name that it gives them.
+    """
+
+    summary: Summary
+    replies: list[Reply]
+    matches: list[Match]
+    about: str
+    ids: dict[str, str]
+
 
 def zero_of(systems: Sequence[System]) -> System:
     """Return the system whose Elo is 0: SL-CAI, or the first where it is not among them."""
     return next((system for system in systems if system.name == "sl_cai"), systems[0])
 
 
-def rate_together(systems: dict[str, System], matches: Sequence[Match]) -> str | None:
-    """Replace the ratings of single runs by one fit; say so where comparisons don't link them.
+def differing(runs: Sequence[Summary]) -> list[str]:
+    """Return the settings in which runs differ, but for the seed."""
+    keys = sorted({key for run in runs for key in run.settings} - UNTOLD)
+    values = {key: {json.dumps(run.settings.get(key)) for run in runs} for key in keys}
+    return [key for key in keys if len(values[key]) > 1]
 
-    People and endpoints may have compared only some systems of some runs, which leaves the
-    scales of the other judges whole.
+
+def arm_of(run: Summary, keys: Sequence[str]) -> str:
+    """Say which arm a run is of, by the settings that tell arms apart."""
+    return ", ".join(f"{key}={run.settings.get(key)}" for key in keys)
+
+
+def describe(runs: Sequence[Summary]) -> list[dict[str, System]]:
+    """Name the systems of each run, by the name that the run gives them.
+
+    Runs that differ in their seed alone are one arm, and its systems are one with several models.
+    A model that arms share has one name.
     """
-    anchor = zero_of(list(systems.values())).id
-    fits, note = {}, None
-    for metric, (judge, axis) in RATINGS.items():
-        chosen = _contests(matches, judge, axis)
-        try:
-            fits[metric] = rate(chosen, anchor) if chosen else {}
-        except ValueError:
-            if judge not in PARTIAL:
-                return OWN_SCALES
-            note = PARTLY
-    for metric, ratings in fits.items():
-        for name, rating in ratings.items():
-            bounds = [b if math.isfinite(b) else None for b in (rating.low, rating.high)]
-            systems[name].metrics[metric] = Metric(rating.elo, *bounds)
-    return note
+    keys = differing(runs)
+    abouts = [arm_of(run, keys) for run in runs]
+    made: dict[tuple[str, ...], dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for run, about in zip(runs, abouts, strict=True):
+        for system in run.systems:
+            made[(system.name,)][run.settings.get(SEED)].add(system.model)
+            made[system.name, about][run.settings.get(SEED)].add(system.model)
 
+    def told(name: str, model: str, about: str) -> str:
+        if _one_each(made[(name,)]):
+            return ""
+        return about if _one_each(made[name, about]) else ", ".join(filter(None, [about, model]))
 
-def _contests(matches: Sequence[Match], judge: str, axis: str) -> list[Contest]:
     return [
-        Contest(match.first, match.second, match.outcome, match.prompt_id)
-        for match in matches
-        if match.judge == judge and match.axis == axis
+        {
+            system.name: System(
+                system.name,
+                told(system.name, system.model, about),
+                (system.model,),
+                dict(system.metrics),
+            )
+            for system in run.systems
+        }
+        for run, about in zip(runs, abouts, strict=True)
     ]
 
 
-def judged_prompts(matches: Sequence[Match]) -> dict[str, int]:
-    """Return the number of prompts that each rating rests on."""
-    prompts: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for match in matches:
-        prompts[match.judge, match.axis].add(match.prompt_id)
-    return {metric: len(prompts[key]) for metric, key in RATINGS.items() if key in prompts}
+def _one_each(models: Mapping[Any, set[str]]) -> bool:
+    """Tell whether each seed made one model."""
+    return all(len(found) == 1 for found in models.values())
+
+
+def levels_of(runs: Sequence[Summary]) -> dict[str, list[Any]]:
+    """Return the factors of an experiment: settings that differ, with the value of each run.
+
+    Of settings that always change together the one with the shortest name stands for all.
+    """
+    patterns: dict[tuple[int, ...], str] = {}
+    for key in differing(runs):
+        values = [json.dumps(run.settings.get(key)) for run in runs]
+        order = list(dict.fromkeys(values))
+        pattern = tuple(order.index(value) for value in values)
+        if pattern not in patterns or _plainer(key, patterns[pattern]):
+            patterns[pattern] = key
+    return {key: [run.settings.get(key) for run in runs] for key in patterns.values()}
+
+
+def _plainer(key: str, other: str) -> bool:
+    """Tell whether a key stands for another that always changes with it."""
+    return (not key.endswith(".name"), len(key)) < (not other.endswith(".name"), len(other))

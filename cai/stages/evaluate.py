@@ -15,7 +15,6 @@ from cai.errors import UserError
 from cai.evaluation.departures import departures
 from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
 from cai.evaluation.judged import judge_matches, judge_scores
-from cai.evaluation.opinions import constitution_matches, human_matches, ratings
 from cai.evaluation.measures import (
     Metrics,
     score_metrics,
@@ -24,6 +23,7 @@ from cai.evaluation.measures import (
     text_metrics,
     token_metrics,
 )
+from cai.evaluation.opinions import constitution_matches, human_matches, ratings
 from cai.evaluation.paper_tests import PaperTests
 from cai.evaluation.persona import measure_persona
 from cai.evaluation.systems import (
