@@ -91,17 +91,21 @@ def join(systems: dict[str, System], runs: Sequence[Named]) -> Joined:
     for metric, (kind, read) in SHARES.items():
         _add(joined, metric, tables.of(kind, read), mean_arms)
     _rate_by_matches(joined, systems, runs)
+    _fill(joined, systems)
+    if not joined.repeated:
+        joined.notes.append(ONE_SEED)
+    return joined
+
+
+def _fill(joined: Joined, systems: Mapping[str, System]) -> None:
+    """Put estimates into the systems' metrics; a rating of one run alone is taken out."""
+    for metric in RATINGS.keys() - joined.prompts.keys():
+        for system in systems.values():
+            system.metrics.pop(metric, None)
     for metric, found in joined.ratings.items():
         for arm in found.arms:
             effect = found.level(arm) if found.unit == 1 else found.against(arm, joined.anchor)
             systems[arm].metrics[metric] = Metric(effect.value, effect.low, effect.high)
-    for metric, (judge, _) in RATINGS.items():
-        if metric not in joined.ratings and metric not in joined.prompts:
-            for system in systems.values():
-                system.metrics.pop(metric, None)
-    if not joined.repeated:
-        joined.notes.append(ONE_SEED)
-    return joined
 
 
 class _Tables:
@@ -157,9 +161,7 @@ def _add(
             joined.notes.append(APART)
         return
     if any(len(prompts) > len(shared) for prompts in every):
-        note = FEWER.format(
-            f"{len(shared)} {AXES.get(metric, 'red_team').replace('_', '-')} prompts"
-        )
+        note = FEWER.format(f"{len(shared)} prompts")
         if metric in AXES and note not in joined.notes:
             joined.notes.append(note)
     joined.ratings[metric] = estimate(

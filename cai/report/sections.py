@@ -78,13 +78,13 @@ def _systems(result: Result) -> Iterator[Block]:
     heads, rows = measured(result.systems, HEADLINE)
     n = "; ".join(prompts_of(result, kind) for kind in SETS)
     yield Table(heads, rows or [cells(system.title) for system in result.systems], n)
-    if not result.own_scales:
+    if any("harmlessness_elo" in system.metrics for system in result.systems):
         zero = zero_of(result.systems).title
-        yield Note(f"Elo is relative: {zero} stands at 0, and the twin preference model compares.")
+        yield Note(f"Elo is relative: {zero} stands at 0, and the judge compares.")
     yield Note(
         "Evasive: declines a red-team prompt without a reason. Refuses: declines it in any "
         "way. Over-refuses: declines a prompt that only sounds harmful. In brackets: 95 % "
-        "intervals from a bootstrap over prompts."
+        + ("intervals over prompts and seeds." if result.joined else "intervals over prompts.")
     )
     yield from (Note(note) for note in result.notes)
     yield Grid([_frontier(result), _styles(result)])

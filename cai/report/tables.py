@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cai.report.cells import Cell, estimate
 from cai.report.collect import Result
-from cai.report.systems import OWN_SCALES, System
+from cai.report.systems import System
 
 Columns = Mapping[str, tuple[str, int]]
 """Metrics by name: their headings and decimals."""
@@ -31,6 +31,8 @@ WRITING: Columns = {
     "kl": ("KL, nats", 2),
 }
 SCORES: Columns = {
+    "judge_score_red_team": ("judge, red-team", 2),
+    "judge_score_helpful": ("judge, helpful", 2),
     "pm_score_red_team": ("PM, red-team", 2),
     "twin_score_red_team": ("twin, red-team", 2),
     "pm_score_helpful": ("PM, helpful", 2),
@@ -38,7 +40,6 @@ SCORES: Columns = {
     "harmlessness_elo_constitution": ("harmless Elo, constitution", 0),
 }
 JUDGED: Columns = {
-    "harmlessness_elo_endpoint": ("harmless Elo, endpoint", 0),
     "harmlessness_elo_human": ("harmless Elo, people", 0),
     "helpfulness_elo_human": ("helpful Elo, people", 0),
 }
@@ -76,7 +77,7 @@ def comparison_table(result: Result) -> str:
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, *([OWN_SCALES] if result.own_scales else [])])
+    return "\n".join([*lines, *(result.joined.notes if result.joined else [])])
 
 
 def csv_rows(result: Result) -> list[dict[str, str | float | None]]:
