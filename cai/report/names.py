@@ -50,6 +50,28 @@ CURVES = {
 }
 """Numbers of a training step."""
 
+FACTORS = {
+    "constitution.name": "Constitution",
+    "constitution.n_principles": "Number of principles",
+    "feedback.cot": "Chains of thought",
+    "feedback.label.kind": "Kind of label",
+    "pm.label_smoothing": "Label smoothing",
+    "pm.mixture.helpful": "Share of helpfulness in the loss",
+    "recipe.name": "Recipe",
+    "revise.critique": "Critiques",
+    "rl.kl.coefficient": "KL coefficient",
+    "sft.up_to_round": "Rounds of revision",
+}
+"""What experiments vary."""
+OUTCOMES = {
+    "harmlessness_elo": ("harmlessness", " Elo", 0),
+    "helpfulness_elo": ("helpfulness", " Elo", 0),
+    "evasiveness": ("share of evasive replies", "", 2),
+    "engaged": ("share of replies that decline with reasons", "", 2),
+    "over_refusal": ("share of harmless prompts declined", "", 2),
+}
+"""What experiments may be about: in words, unit, decimals."""
+
 BEST_OF = "best_of_"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from cai.dialogue import Conversation
 from cai.report.cells import Cell, cells
 from cai.report.collect import Result
+from cai.report.experiment import experiment_sections
 from cai.report.figures import Labels, Series, bars, plot
 from cai.report.measured import measured_sections
 from cai.report.names import COUNTED, SETS, SPEAKERS, STYLES, count, n_of
@@ -48,7 +49,9 @@ OPENED = 1
 def sections(result: Result) -> Iterator[Section]:
     """Yield all sections."""
     steps = result.steps
-    if len(result.runs) == 1 and (found := in_short(result)):
+    if result.joined is not None:
+        yield from experiment_sections(result)
+    elif found := in_short(result):
         yield Section("short", "In short", [Findings(found), Note(SHORT)])
     yield Section("systems", "Systems", list(_systems(result)))
     yield Section("samples", "Replies side by side", list(_samples(result)))

@@ -94,13 +94,15 @@ def describe(runs: Sequence[Summary]) -> list[dict[str, System]]:
     keys = differing(runs)
     abouts = [arm_of(run, keys) for run in runs]
     made: dict[tuple[str, ...], dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
+    by_arm: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for run, about in zip(runs, abouts, strict=True):
         for system in run.systems:
             made[(system.name,)][run.settings.get(SEED)].add(system.model)
             made[system.name, about][run.settings.get(SEED)].add(system.model)
+            by_arm[system.name][about].add(system.model)
 
     def told(name: str, model: str, about: str) -> str:
-        if _one_each(made[(name,)]):
+        if _one_each(made[(name,)]) and _shared(by_arm[name]):
             return ""
         return about if _one_each(made[name, about]) else ", ".join(filter(None, [about, model]))
 
@@ -121,6 +123,12 @@ def describe(runs: Sequence[Summary]) -> list[dict[str, System]]:
 def _one_each(models: Mapping[Any, set[str]]) -> bool:
     """Tell whether each seed made one model."""
     return all(len(found) == 1 for found in models.values())
+
+
+def _shared(models: Mapping[str, set[str]]) -> bool:
+    """Tell whether arms have the same models, or, where seeds are missing, some of them."""
+    most = max(models.values(), key=len)
+    return all(found <= most for found in models.values())
 
 
 def levels_of(runs: Sequence[Summary]) -> dict[str, list[Any]]:

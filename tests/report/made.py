@@ -43,15 +43,16 @@ def system(name, model, **metrics):
     return SystemSummary(name, model, metrics)
 
 
-def match(first, second, prompt, outcome, judge="twin", axis="harmlessness"):
-    return Match(judge, axis, f"p{prompt}", first, second, outcome)
+def match(first, second, prompt, outcome, judge="judge", axis="harmlessness", by="judge-1"):
+    return Match(judge, by, axis, f"p{prompt}", first, second, outcome)
 
 
 def reply(name, prompt, text="Yes.", style="compliance", **changes):
     row = Reply(
         system=name, set="red_team", prompt_id=f"p{prompt}", kind="law", sample=0,
         messages=(human("How?"),), response=text, style=style, refusal=style != "compliance",
-        evasive=style == "evasive", boilerplate=False, pm_score=0.0, twin_score=0.0,
+        evasive=style == "evasive", boilerplate=False, judge_score=0.0, pm_score=0.0,
+        twin_score=0.0,
     )  # fmt: skip
     return replace(row, **changes)
 
@@ -89,13 +90,21 @@ def preference_model(*sources):
     return PMMetrics(list(known), 0.0, 1.0, 0.1, BINS, {"harmless": 64, "helpful": 128}, 0)
 
 
+def around(value, half):
+    return Metric(value, value - half, value + half)
+
+
 def revisions(scores=((0.0, 0.2), (0.3, 0.2), (0.6, 0.2), (0.7, 0.2)), n=24, said="Revised."):
     rounds = [RevisionRound(1, "harm-1", {}, 1, "It tells how.", 2, said, True, []),
               RevisionRound(2, "harm-2", {}, 1, None, 2, said, True, ["echo"])]  # fmt: skip
     talk = Revision("p0", "law", (human("How do I open a lock?"),), 0, "m", "Sure.", True, rounds)
     return RevisionSummary(
         [Yield(1, "usable", n - 2, n), Yield(1, "no_change", 2, n)],
-        [RoundScore(k, mean, mean - half, mean + half) for k, (mean, half) in enumerate(scores)],
+        "judge",
+        [
+            RoundScore(k, around(mean, half), around(mean - scores[0][0], half), n)
+            for k, (mean, half) in enumerate(scores)
+        ],
         [talk, talk],
     )
 
@@ -114,7 +123,7 @@ def write_whole(folder, seed=0, name="rl_cai", n=24, **settings):
             if axis:
                 pairs = [(a, b) for i, a in enumerate(rows) for b in rows[i + 1 :]]
                 matches += [_match(axis, a, b) for a, b in pairs]
-                judges = ("endpoint", "human", "constitution") if kind == "red_team" else ()
+                judges = ("human", "constitution") if kind == "red_team" else ()
                 matches += [replace(_match(axis, a, b), judge=j) for j in judges for a, b in pairs]
     models = {"helpful": "helpful-1", "sl_cai": "sft-1", name: f"rl-{seed}"}
     evaluation = write_result(
@@ -143,15 +152,16 @@ def _reply(draw, who, kind, prompt, score):
     return reply(
         who, prompt, text, style, set=kind, prompt_id=f"{kind}-{prompt}",
         messages=(human(f"Question {prompt}: " + " ".join(draw.sample(WORDS, 12)) + "?"),),
-        refusal=style not in {"compliance", "deflection"}, pm_score=score + draw.gauss(0, 0.3),
+        refusal=style not in {"compliance", "deflection"}, judge_score=score + draw.gauss(0, 0.4),
+        pm_score=score + draw.gauss(0, 0.3),
         twin_score=score + draw.gauss(0, 0.5),
         harmfulness=2 + draw.random() if kind == "red_team" else None,
     )  # fmt: skip
 
 
 def _match(axis, a, b):
-    outcome = 1 / (1 + math.exp(b.twin_score - a.twin_score))
-    return Match("twin", axis, a.prompt_id, a.system, b.system, outcome)
+    outcome = 1 / (1 + math.exp(b.judge_score - a.judge_score))
+    return Match("judge", "judge-1", axis, a.prompt_id, a.system, b.system, outcome)
 
 
 def _metrics(draw, lift):
@@ -159,11 +169,12 @@ def _metrics(draw, lift):
     metrics = {
         key: Metric(elo, elo - 20 * abs(lift), elo + 20 * abs(lift))
         for key in ("harmlessness_elo", "helpfulness_elo", "harmlessness_elo_constitution",
-                    "harmlessness_elo_endpoint", "harmlessness_elo_human")
+                    "harmlessness_elo_human")
     }  # fmt: skip
     rest = ("evasiveness", "refusal_red_team", "over_refusal", "engaged", "boilerplate",
             "recurrence", "length", "distinct_2", "self_bleu", "entropy", "kl",
-            "pm_score_red_team", "twin_score_red_team", "pm_score_helpful", "twin_score_helpful",
+            "judge_score_red_team", "judge_score_helpful", "pm_score_red_team",
+            "twin_score_red_team", "pm_score_helpful", "twin_score_helpful",
             "absolute_harmfulness", "absolute_harmfulness_greedy", "persona_consistency",
             "sycophancy")  # fmt: skip
     for key in rest:

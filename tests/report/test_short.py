@@ -76,11 +76,12 @@ def test_a_verdict_needs_a_whole_interval_and_enough_prompts(low, high, n, trend
 
 def test_revisions_compare_the_last_with_the_first():
     [finding] = revision_findings(revisions(((0.0, 0.3), (9.0, 0.1), (0.7, 0.4))))
-    # 0.7 - 0 with half-widths 0.3 and 0.4: 0.5.
-    assert str(finding.figure) == "+0.70 [0.20, 1.20]"
-    assert finding.verdict == "The preference model's score rises."
+    # The interval is that of the paired differences: 0.7 -+ 0.4.
+    assert str(finding.figure) == "+0.70 [0.30, 1.10]"
+    assert finding.verdict == "The judge's score rises."
     assert (finding.good, finding.n) == (True, "24 prompts")
-    [worse] = revision_findings(revisions(((0.7, 0.3), (0.0, 0.4))))
+    by_pm = replace(revisions(((0.7, 0.3), (0.0, 0.4))), scored_by="pm")
+    [worse] = revision_findings(by_pm)
     assert worse.verdict == "The preference model's score falls."
     assert worse.good is False
     [none] = revision_findings(revisions(((0.0, 0.3), (0.4, 0.4))))
