@@ -57,14 +57,26 @@ from cai.config.nodes import (
     TrackingConfig,
 )
 from cai.config.optimizer import OptimizerConfig, SupervisedConfig
-from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
+from cai.config.rl import (
+    AdvantageConfig,
+    CriticConfig,
+    DPOConfig,
+    KLConfig,
+    PPOConfig,
+    RewardConfig,
+    RLConfig,
+    RolloutConfig,
+    WatchConfig,
+)
 from cai.config.stages import (
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
+    LabelConfig,
     MixtureConfig,
     PMConfig,
     ReviseConfig,
+    SamplingConfig,
     SFTConfig,
 )
 from cai.errors import UserError
@@ -72,6 +84,7 @@ from cai.errors import UserError
 __all__ = [
     "Accelerator",
     "AdapterConfig",
+    "AdvantageConfig",
     "Average",
     "ComparisonPrinciple",
     "Config",
@@ -96,6 +109,7 @@ __all__ = [
     "JudgesConfig",
     "KLConfig",
     "KLControl",
+    "LabelConfig",
     "LabelKind",
     "Labels",
     "Method",
@@ -105,6 +119,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerKind",
     "PMConfig",
+    "PPOConfig",
     "PaperMode",
     "PaperTestsConfig",
     "Policy",
@@ -117,7 +132,10 @@ __all__ = [
     "ReviseConfig",
     "RevisionPrinciple",
     "Revisions",
+    "RewardConfig",
+    "RolloutConfig",
     "SFTConfig",
+    "SamplingConfig",
     "ScaleConfig",
     "Schedule",
     "Start",
@@ -127,6 +145,7 @@ __all__ = [
     "TrackingConfig",
     "TrackingMode",
     "TrainerConfig",
+    "WatchConfig",
     "schema_of",
 ]
 
