@@ -217,8 +217,8 @@ def reinforce(place: Place, rows: Rows) -> None:
         restart_memory()
         config = settings(
             "stage=rl", f"hardware={place.hardware}", "model=folder", "model.dtype=bf16",
-            f"model.path={folder}", "rl.iterations=3", f"rl.rollouts={place.sizes.rollouts}",
-            f"rl.reply_tokens={place.sizes.reply}", "rl.critic.warmup_iterations=0",
+            f"model.path={folder}", "rl.iterations=3", f"rl.rollout.prompts={place.sizes.rollouts}",
+            f"rl.rollout.reply_tokens={place.sizes.reply}", "rl.critic.warmup_iterations=0",
         )  # fmt: skip
         model = load_model(config.model, config.hardware)
         for seed, adapter in enumerate(("policy", "critic", "pm")):

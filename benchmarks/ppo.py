@@ -79,10 +79,11 @@ def compare(args: argparse.Namespace, model_keys: list[str]) -> None:
     overrides = [
         *model_keys,
         "stage=rl", "tracking=off", "hardware=cpu", f"model.dtype={args.dtype}",
-        f"rl.iterations={args.iterations}", f"rl.rollouts={args.batch}",
-        f"rl.reply_tokens={args.tokens}", "rl.red_team_share=0.5", "rl.temperature=1.0",
-        "rl.min_reply_tokens=0", "rl.scale_rewards=false", "rl.stop_kl=null",
-        "rl.critic.warmup_iterations=0", "rl.evaluate_every=100", "rl.guard=off",
+        f"rl.iterations={args.iterations}", f"rl.rollout.prompts={args.batch}",
+        f"rl.rollout.reply_tokens={args.tokens}", "rl.rollout.red_team_share=0.5",
+        "rl.rollout.temperature=1.0", "rl.rollout.min_reply_tokens=0",
+        "rl.reward.scale=false", "rl.ppo.stop_kl=null",
+        "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=100", "rl.watch.guard=off",
     ]  # fmt: skip
     config = settings(*overrides)
     model = load_model(config.model, config.hardware)
@@ -97,9 +98,9 @@ def compare(args: argparse.Namespace, model_keys: list[str]) -> None:
         "batch": args.batch,
         "tokens": args.tokens,
         "iterations": args.iterations,
-        "minibatches": config.rl.minibatches,
-        "epochs": config.rl.epochs,
-        "lr": config.rl.lr,
+        "minibatches": config.rl.ppo.minibatches,
+        "epochs": config.rl.ppo.epochs,
+        "lr": config.rl.optimizer.lr,
         "kl": config.rl.kl.coefficient,
     }
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "TRL": []}

@@ -154,10 +154,11 @@ def main() -> None:
     args = parser.parse_args()
     config = settings(
         "stage=rl", "hardware=cpu", f"rl.iterations={args.iterations}",
-        f"rl.rollouts={args.rollouts}", f"rl.reply_tokens={args.tokens}", "rl.temperature=1.0",
-        f"rl.lr={args.lr}", f"rl.critic.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
-        "rl.red_team_share=1.0", "rl.scale_rewards=false", "rl.missing_eos_penalty=0",
-        "rl.critic.warmup_iterations=0", "rl.evaluate_every=1000", "rl.guard=off",
+        f"rl.rollout.prompts={args.rollouts}", f"rl.rollout.reply_tokens={args.tokens}",
+        "rl.rollout.temperature=1.0", f"rl.optimizer.lr={args.lr}",
+        f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
+        "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
+        "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=1000", "rl.watch.guard=off",
     )  # fmt: skip
     model = load_model(config.model, config.hardware)
     score = WordReward(model, args.words)

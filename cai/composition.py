@@ -102,7 +102,10 @@ def explain(error: BaseException) -> str:
     if found := re.search(r"Could not find '([^']+)/([^/']+)'", text):
         return _not_there(*found.groups())
     if found := re.search(r"Error merging override (\S+?)=(.*?)(?: |$)", text):
-        return f"{found.group(1)}={found.group(2)} is not allowed: {_reason(causes)}"
+        key, value = found.groups()
+        inner = [name for name in _keys(schema()) if name.rpartition(".")[0] == key]
+        reason = f"set one of {', '.join(inner)}" if inner else _reason(causes)
+        return f"{key}={value} is not allowed: {reason}"
     if found := re.search(r"Error parsing override '(.*?)'", text):
         return f"{found.group(1)!r} is not an override: write it as key=value"
     reason = _reason(causes)

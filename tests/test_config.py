@@ -66,6 +66,24 @@ def test_every_optimizer_composes_wherever_something_is_trained(place, option):
     assert found == {name: node for name, node in PLACES.items() if name != place}
 
 
+def nodes(node, name):
+    """Yield every node with its dotted name."""
+    yield name, node
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if is_dataclass(value):
+            yield from nodes(value, f"{name}.{item.name}")
+
+
+@pytest.mark.parametrize("stage", stages())
+def test_a_node_can_be_taken_in_at_a_glance(stage):
+    composed = config(f"stage={stage}")
+    tops = [(name, node) for name, node in vars(composed).items() if is_dataclass(node)]
+    assert stage in dict(tops)
+    found = dict(inner for name, node in tops for inner in nodes(node, name))
+    assert {name for name, node in found.items() if len(fields(node)) > 12} == set()
+
+
 @pytest.mark.parametrize("stage, last", itertools.pairwise(stages()))
 def test_a_stage_brings_what_is_before_it_and_not_what_is_after(stage, last):
     composed = config(f"stage={stage}")
@@ -91,10 +109,22 @@ BAD = {
     "pm.label_smoothin=0.1": ["pm.label_smoothin ", "pm.label_smoothing?"],
     "pm.label_smoothing=0.7": ["pm.label_smoothing=0.7", "[0, 0.5)"],
     "model.dtype=fp8": ["model.dtype=fp8", "fp32, bf16"],
+    "rl.lr=0.1": ["rl.lr is not a key"],
+    "rl.optimizer.lr=2": ["rl.optimizer.lr=2.0", "[0, 1]"],
+    "rl.critic.optimizer.warmup=2": ["rl.critic.optimizer.warmup=2.0", "[0, 1]"],
+    "rl.dpo.optimizer.max_grad_norm=0": ["rl.dpo.optimizer.max_grad_norm=0.0", ".inf"],
+    "pm.optimizer.epochs=2": ["pm.optimizer.epochs is not a key", "pm.epochs"],
+    "pm.epochs=-1": ["pm.epochs=-1.0", "at least 0"],
+    "optimizer@pm.optimizer=sgd": ["optimizer=sgd", "adamw, adamw_8bit, paged_adamw_8bit"],
+    "optimizer=adamw": ["optimizer is not a key", "pm.optimizer"],
+    "rl.optimizer=adamw_8bit": ["rl.optimizer=adamw_8bit", "rl.optimizer.kind, rl.optimizer.lr"],
+    "feedback.label=hard": ["feedback.label=hard", "set one of feedback.label.kind"],
+    "evaluate.paper_tests=x": ["evaluate.paper_tests=x", "set one of evaluate.paper_tests.folder"],
+    "evaluate.ratings=x": ["evaluate.ratings is not a key", "evaluate.harmfulness.ratings"],
     "seed=abc": ["seed=abc", "Integer"],
     "rl.iterations=0": ["rl.iterations=0", "at least 1"],
-    "rl.clip=-1": ["rl.clip=-1", "[0, 10]"],
-    "feedback.clamp=[0.6,0.4]": ["feedback.clamp=[0.6, 0.4]", "low <= 0.5 <= high"],
+    "rl.ppo.clip=-1": ["rl.ppo.clip=-1", "[0, 10]"],
+    "feedback.label.clamp=[0.6,0.4]": ["feedback.label.clamp=[0.6, 0.4]", "low <= 0.5 <= high"],
     "sft.start=sft": ["sft.start=sft", "base or helpful"],
     "recipe.start=base": ["recipe.start=base", "helpful or sft"],
     "model=folder": ["model.path", "has no value"],

@@ -21,7 +21,7 @@ FAITHFUL = {
         ({"feedback.model": "helpful"}, "The feedback model is the helpful assistant"),
         ({"feedback.method": "probe"}, "read off hidden states"),
         ({"feedback.method": "contrast"}, "compare likelihoods"),
-        ({"feedback.calibrate": True}, "calibrated by a temperature"),
+        ({"feedback.label.calibrate": True}, "calibrated by a temperature"),
         ({"revise.few_shots": 0}, "without few-shots"),
         ({"model.temperature": 0.6}, "at temperature 0.6, not 1"),
         ({"rl.kl.coefficient": 0.02}, "is 0.02, not 0.001"),

@@ -38,7 +38,9 @@ HERE = Path(__file__).parent
 TWO = Processes("cpu", 2, 1)
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=ddp", "hardware.accelerator=cpu",
         "hardware.threads=1")  # fmt: skip
-PPO = {"rollouts": 7, "iterations": 2, "lr": 1e-3, "critic.lr": 1e-3}
+PPO = {
+    "rollout.prompts": 7, "iterations": 2, "optimizer.lr": 1e-3, "critic.optimizer.lr": 1e-3
+}  # fmt: skip
 """Seven replies, so that two processes have unequal shares."""
 
 
@@ -248,7 +250,7 @@ def test_two_processes_learn_what_one_learns(trained, method):
 
 def test_fewer_replies_than_processes_is_said(hardware, monkeypatch):
     monkeypatch.setattr(parallel, "world_size", lambda: 7)
-    with pytest.raises(UserError, match="rollouts=6 is too few for 7 processes"):
+    with pytest.raises(UserError, match=r"rl\.rollout\.prompts=6 is too few for 7 processes"):
         test_ppo.make(hardware)
 
 

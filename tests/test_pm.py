@@ -441,7 +441,7 @@ def test_a_whole_model_rewards_a_policy_but_starts_no_critic(whole, hardware, tm
     model = load_model(chosen.model, hardware)
     save_model(model, None, start.model)
     inputs = RLInputs(pm, start, None)
-    keys = ("stage=rl", "recipe=helpful_rlhf", "rl.iterations=1", "rl.rollouts=4")
+    keys = ("stage=rl", "recipe=helpful_rlhf", "rl.iterations=1", "rl.rollout.prompts=4")
     for critic in ("pm", "zero"):
         chosen = config(*keys, f"rl.critic.start={critic}")
         out = PolicyResult("rl", "0", tmp_path / critic)

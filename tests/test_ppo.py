@@ -1,6 +1,7 @@
 """PPO on a tiny model: right roles, right ratios, resumable, and every option does something."""
 
 import copy
+from functools import reduce
 
 import lightning as L
 import pytest
@@ -10,14 +11,19 @@ from tiny import randomise, tiny_config
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL
 from cai.config import (
+    AdvantageConfig,
     CriticConfig,
     CriticStart,
     Guard,
     KLConfig,
     KLControl,
     OptimizerKind,
+    PPOConfig,
+    RewardConfig,
     RLConfig,
+    RolloutConfig,
     Schedule,
+    WatchConfig,
 )
 from cai.dialogue import human
 from cai.errors import UserError
@@ -32,54 +38,32 @@ from cai.training.rollouts import RewardModel, value_grid
 
 
 def settings(**changes):
-    nested = {"kl": {}, "critic": {}}
-    for key in list(changes):
-        if "." in key:
-            node, name = key.split(".")
-            nested[node][name] = changes.pop(key)
-    values = {
-        "iterations": 4,
-        "rollouts": 6,
-        "red_team_share": 0.5,
-        "temperature": 1.0,
-        "reply_tokens": 8,
-        "min_reply_tokens": 1,
-        "epochs": 2,
-        "minibatches": 2,
-        "optimizer": OptimizerKind.adamw,
-        "lr": 5e-3,
-        "schedule": Schedule.constant,
-        "max_grad_norm": 1.0,
-        "clip": 0.2,
-        "gamma": 1.0,
-        "gae_lambda": 0.95,
-        "whiten_advantages": True,
-        "scale_rewards": True,
-        "missing_eos_penalty": 1.0,
-        "entropy_bonus": 0.0,
-        "stop_kl": None,
-        "evaluate_every": 2,
-        "guard": Guard.off,
-        "kl": KLConfig(
-            **{
-                "control": KLControl.fixed,
-                "coefficient": 0.05,
-                "target": 1.0,
-                "horizon": 100,
-                **nested["kl"],
-            }
+    """Keys of inner nodes are dotted."""
+    made = RLConfig(
+        iterations=4,
+        rollout=RolloutConfig(
+            prompts=6, red_team_share=0.5, temperature=1.0, reply_tokens=8, min_reply_tokens=1
         ),
-        "critic": CriticConfig(
-            **{
-                "start": CriticStart.zero,
-                "lr": 5e-3,
-                "warmup_iterations": 0,
-                "clip": 0.2,
-                **nested["critic"],
-            }
+        reward=RewardConfig(scale=True, missing_eos_penalty=1.0),
+        kl=KLConfig(control=KLControl.fixed, coefficient=0.05, target=1.0, horizon=100),
+        advantage=AdvantageConfig(gamma=1.0, gae_lambda=0.95, whiten=True),
+        ppo=PPOConfig(epochs=2, minibatches=2, clip=0.2, entropy_bonus=0.0, stop_kl=None),
+        optimizer=optimizer(),
+        critic=CriticConfig(
+            start=CriticStart.zero, warmup_iterations=0, clip=0.2, optimizer=optimizer()
         ),
-    }
-    return RLConfig(**{**values, **changes})
+        watch=WatchConfig(evaluate_every=2, guard=Guard.off),
+    )
+    for key, value in changes.items():
+        *nodes, name = key.split(".")
+        node = reduce(getattr, nodes, made)
+        assert hasattr(node, name)
+        setattr(node, name, value)
+    return made
+
+
+def optimizer():
+    return tiny.tiny_optimizer(lr=5e-3, schedule=Schedule.constant, warmup=0.0)
 
 
 def cast(hardware):
@@ -156,7 +140,7 @@ def test_tokens_are_never_decoded_in_between(hardware):
 
 
 def test_the_score_stands_on_the_last_token_even_if_it_is_the_stop_token(hardware):
-    _, module = make(hardware, scale_rewards=False, **{"kl.coefficient": 0.0})
+    _, module = make(hardware, **{"reward.scale": False, "kl.coefficient": 0.0})
     rollouts = module.collect(0)
     rewards = module.rewards(rollouts)
     for row, tree in enumerate(rollouts.trees):
@@ -166,7 +150,7 @@ def test_the_score_stands_on_the_last_token_even_if_it_is_the_stop_token(hardwar
 
 
 def test_prompts_come_in_their_shares_and_each_once_an_epoch(hardware):
-    model, module = make(hardware, red_team_share=1.0, rollouts=5)
+    model, module = make(hardware, **{"rollout.red_team_share": 1.0, "rollout.prompts": 5})
     red = module._prompts.red_team
     assert sorted(module.prompts_of(0)) == sorted(red)
     assert module.prompts_of(0) != module.prompts_of(1)
@@ -174,27 +158,35 @@ def test_prompts_come_in_their_shares_and_each_once_an_epoch(hardware):
 
 
 OPTIONS = [
-    {"clip": 0.001},
-    {"epochs": 1},
-    {"minibatches": 1},
-    {"gae_lambda": 0.0},
-    {"gamma": 0.5},
-    {"whiten_advantages": False},
-    {"scale_rewards": False},
-    {"missing_eos_penalty": 0.0},
-    {"entropy_bonus": 0.1},
-    {"max_grad_norm": 0.01},
-    {"stop_kl": 1e-9},
-    {"temperature": 0.5},
-    {"min_reply_tokens": 6},
-    {"red_team_share": 1.0},
-    {"schedule": Schedule.cosine},
-    {"optimizer": OptimizerKind.adamw_8bit},
+    {"ppo.clip": 0.001},
+    {"ppo.epochs": 1},
+    {"ppo.minibatches": 1},
+    {"ppo.entropy_bonus": 0.1},
+    {"ppo.stop_kl": 1e-9},
+    {"advantage.gae_lambda": 0.0},
+    {"advantage.gamma": 0.5},
+    {"advantage.whiten": False},
+    {"reward.scale": False},
+    {"reward.missing_eos_penalty": 0.0},
+    {"rollout.temperature": 0.5},
+    {"rollout.min_reply_tokens": 6},
+    {"rollout.red_team_share": 1.0},
     {"kl.coefficient": 1.0},
     {"kl.control": KLControl.adaptive},
     {"critic.clip": None},
     {"critic.warmup_iterations": 1},
-    {"critic.lr": 1e-4},
+    *(
+        {f"{node}.{key}": value}
+        for node in ("optimizer", "critic.optimizer")
+        for key, value in {
+            "kind": OptimizerKind.adamw_8bit,
+            "lr": 1e-4,
+            "schedule": Schedule.cosine,
+            "warmup": 0.5,
+            "weight_decay": 0.1,
+            "max_grad_norm": 0.01,
+        }.items()
+    ),
 ]
 
 
@@ -276,9 +268,8 @@ def test_a_programmed_reward_rises(hardware, tmp_path):
             [sum(t % 2 == 0 for t in tree.responses[0]) / len(tree.responses[0]) for tree in trees]
         )
 
-    _, module = run(
-        hardware, tmp_path, even, iterations=25, rollouts=24, missing_eos_penalty=0.0, lr=1e-2
-    )
+    chosen = {"rollout.prompts": 24, "reward.missing_eos_penalty": 0.0, "optimizer.lr": 1e-2}
+    _, module = run(hardware, tmp_path, even, iterations=25, **chosen)
     scores = [row["score"] for row in module.history]
     assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.1
 

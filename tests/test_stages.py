@@ -74,8 +74,13 @@ def helpful(revised, home):
 
 def test_snapshots_of_the_policy_are_systems_of_their_own(made):
     """Evenly spread: two of three are number 3 * 1 // 2 and number 3 * 2 // 2."""
-    keys = ("stage=evaluate", "rl.iterations=3", "rl.evaluate_every=1", "evaluate.snapshots=2")
-    artifact = made(*keys, "rl.guard=off", "evaluate.persona=false")
+    keys = (
+        "stage=evaluate",
+        "rl.iterations=3",
+        "rl.watch.evaluate_every=1",
+        "evaluate.snapshots=2",
+    )
+    artifact = made(*keys, "rl.watch.guard=off", "evaluate.persona=false")
     systems = artifact.summary.read().systems
     names = [system.name for system in systems]
     assert names == ["helpful", "sl_cai", "rl_cai", "rl_cai@1", "rl_cai@3"]
@@ -415,7 +420,7 @@ def test_pairs_and_labels(made, monkeypatch):
         a_wins = label.label >= 0.5
         assert row.chosen[0]["content"] == (label.a if a_wins else label.b)
         assert row.probability == max(label.label, 1 - label.label)
-    other = made("stage=feedback", *LENIENT, "feedback.batch_size=1")
+    other = made("stage=feedback", *LENIENT, "feedback.sampling.batch_size=1")
     again = other.labels.read()
     expected = [row.label for row in labels]
     assert [row.label for row in again] == pytest.approx(expected, abs=1e-4)
@@ -443,7 +448,7 @@ def test_a_pair_without_a_label_is_left_out_and_counted(made, monkeypatch):
         return [replace(first, label=None, probability=None, unreadable=2), *others]
 
     monkeypatch.setattr(feedback, "_label", partly)
-    artifact = made("stage=feedback", *LENIENT, "feedback.reply_tokens=12")
+    artifact = made("stage=feedback", *LENIENT, "feedback.sampling.reply_tokens=12")
     report, labels = artifact.report.read(), artifact.labels.read()
     assert (report.dropped, report.unreadable) == (1, 2)
     assert len(artifact.comparisons.read()) == len(labels) - 1
@@ -451,7 +456,7 @@ def test_a_pair_without_a_label_is_left_out_and_counted(made, monkeypatch):
         replace(row, label=None) for row in original(judge, comparisons)
     ])  # fmt: skip
     with pytest.raises(UserError, match="no comparison could be labelled"):
-        made("stage=feedback", *LENIENT, "feedback.reply_tokens=11")
+        made("stage=feedback", *LENIENT, "feedback.sampling.reply_tokens=11")
 
 
 def test_the_store_was_not_left_with_scraps(made, home):

@@ -31,14 +31,14 @@ WANDB = SWEEPS / "wandb_cot_label_smoothing.yaml"
 NAMES = sorted(p.stem for p in (SWEEPS / "sweep").glob("*.yaml") if p.stem != "search")
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu")
 
-SHORT = ("rl.iterations=1", "rl.evaluate_every=1")
+SHORT = ("rl.iterations=1", "rl.watch.evaluate_every=1")
 
 VARIES = {
     "cot_label_smoothing": (
         lambda c: (c.feedback.cot, c.pm.label_smoothing),
         {(cot, smoothing) for cot in (True, False) for smoothing in (0.0, 0.1, 0.2)},
     ),
-    "label_kind": (lambda c: c.feedback.label.value, {"hard", "soft", "clamped"}),
+    "label_kind": (lambda c: c.feedback.label.kind.value, {"hard", "soft", "clamped"}),
     "revisions": (lambda c: (c.sft.up_to_round, c.revise.rounds), {(n, 4) for n in (1, 2, 3, 4)}),
     "principles": (lambda c: c.constitution.n_principles, {1, 2, 4, 8, 16}),
     "critique": (lambda c: c.revise.critique, {True, False}),
@@ -220,7 +220,7 @@ def four_arms(tmp_path_factory):
 def test_the_start_says_what_is_saved_and_which_arm_cannot_run(four_arms):
     _, text, _, _ = four_arms
     head = text[: text.index("Launching")]
-    wrong = "pm.label_smoothing=0.7 rl.iterations=1 rl.evaluate_every=1 model=tiny scale=tour"
+    wrong = "pm.label_smoothing=0.7 rl.iterations=1 rl.watch.evaluate_every=1 model=tiny scale=tour"
     assert f"{wrong} can't run: " in head
     assert "sweep of 3 arms: 13 stage runs instead of 21; sharing saves 8, and 0 are" in head
 

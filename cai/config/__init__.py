@@ -65,14 +65,26 @@ from cai.config.nodes import (
     TrackingConfig,
 )
 from cai.config.optimizer import OptimizerConfig, SupervisedConfig
-from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
+from cai.config.rl import (
+    AdvantageConfig,
+    CriticConfig,
+    DPOConfig,
+    KLConfig,
+    PPOConfig,
+    RewardConfig,
+    RLConfig,
+    RolloutConfig,
+    WatchConfig,
+)
 from cai.config.stages import (
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
+    LabelConfig,
     MixtureConfig,
     PMConfig,
     ReviseConfig,
+    SamplingConfig,
     SFTConfig,
 )
 from cai.errors import UserError
@@ -80,6 +92,7 @@ from cai.errors import UserError
 __all__ = [
     "Accelerator",
     "AdapterConfig",
+    "AdvantageConfig",
     "Average",
     "ComparisonPrinciple",
     "Config",
@@ -108,6 +121,7 @@ __all__ = [
     "JudgeTrainingConfig",
     "KLConfig",
     "KLControl",
+    "LabelConfig",
     "LabelKind",
     "Labels",
     "Method",
@@ -118,6 +132,7 @@ __all__ = [
     "OptimizerConfig",
     "OptimizerKind",
     "PMConfig",
+    "PPOConfig",
     "PaperMode",
     "PaperTestsConfig",
     "Policy",
@@ -130,7 +145,10 @@ __all__ = [
     "ReviseConfig",
     "RevisionPrinciple",
     "Revisions",
+    "RewardConfig",
+    "RolloutConfig",
     "SFTConfig",
+    "SamplingConfig",
     "ScaleConfig",
     "Schedule",
     "Start",
@@ -140,6 +158,7 @@ __all__ = [
     "TrackingConfig",
     "TrackingMode",
     "TrainerConfig",
+    "WatchConfig",
     "schema_of",
 ]
 

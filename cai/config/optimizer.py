@@ -23,15 +23,15 @@ class OptimizerConfig:
     weight_decay: float = MISSING
     max_grad_norm: float = MISSING
 
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        within("optimizer.lr", self.lr, 0.0, 1.0)
-        within("optimizer.warmup", self.warmup, 0.0, 1.0, "it is a share of all updates")
-        at_least("optimizer.weight_decay", self.weight_decay, 0)
+    def check(self, node: str) -> None:
+        """Check ranges, which the node that has the optimizer does, for it knows its own name."""
+        within(f"{node}.optimizer.lr", self.lr, 0.0, 1.0)
+        within(f"{node}.optimizer.warmup", self.warmup, 0.0, 1.0, "it is a share of all updates")
+        at_least(f"{node}.optimizer.weight_decay", self.weight_decay, 0)
         if isinstance(self.max_grad_norm, float) and self.max_grad_norm <= 0:
             raise UserError(
-                f"optimizer.max_grad_norm={self.max_grad_norm} must be above 0: use .inf for no "
-                "clipping"
+                f"{node}.optimizer.max_grad_norm={self.max_grad_norm} must be above 0: use .inf "
+                "for no clipping"
             )
 
 
@@ -47,5 +47,6 @@ class SupervisedConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
+        self.optimizer.check(self.node)
         at_least(f"{self.node}.batch_size", self.batch_size, 1)
         at_least(f"{self.node}.epochs", self.epochs, 0)

@@ -109,6 +109,46 @@ class SFTConfig(SupervisedConfig):
 
 
 @dataclass
+class SamplingConfig:
+    """How replies and chains of thought are sampled."""
+
+    temperature: float = MISSING
+    reply_tokens: int = MISSING
+    chain_tokens: int = MISSING
+    batch_size: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least_all(
+            "feedback.sampling",
+            1,
+            reply_tokens=self.reply_tokens,
+            chain_tokens=self.chain_tokens,
+            batch_size=self.batch_size,
+        )
+        within("feedback.sampling.temperature", self.temperature, 0.0, 5.0)
+
+
+@dataclass
+class LabelConfig:
+    """What becomes of the probability that a reply is better."""
+
+    kind: LabelKind = MISSING
+    clamp: list[float] = MISSING
+    calibrate: bool = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if isinstance(self.clamp, list) and not (
+            len(self.clamp) == 2 and 0 <= self.clamp[0] <= 0.5 <= self.clamp[1] <= 1
+        ):
+            raise UserError(
+                f"feedback.label.clamp={self.clamp} must be [low, high] with "
+                "0 <= low <= 0.5 <= high <= 1"
+            )
+
+
+@dataclass
 class FeedbackConfig:
     """AI labels: which of two replies is less harmful."""
 
@@ -121,34 +161,14 @@ class FeedbackConfig:
     few_shots: int = MISSING
     cot: bool = MISSING
     chains: int = MISSING
-    label: LabelKind = MISSING
-    clamp: list[float] = MISSING
-    calibrate: bool = MISSING
-    temperature: float = MISSING
-    reply_tokens: int = MISSING
-    chain_tokens: int = MISSING
-    batch_size: int = MISSING
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least_all(
-            "feedback",
-            1,
-            prompts=self.prompts,
-            chains=self.chains,
-            reply_tokens=self.reply_tokens,
-            chain_tokens=self.chain_tokens,
-            batch_size=self.batch_size,
-        )
+        at_least_all("feedback", 1, prompts=self.prompts, chains=self.chains)
         at_least("feedback.few_shots", self.few_shots, 0)
-        within("feedback.temperature", self.temperature, 0.0, 5.0)
-        if isinstance(self.clamp, list) and not (
-            len(self.clamp) == 2 and 0 <= self.clamp[0] <= 0.5 <= self.clamp[1] <= 1
-        ):
-            raise UserError(
-                f"feedback.clamp={self.clamp} must be [low, high] with 0 <= low <= 0.5 <= high <= 1"
-            )
 
 
 @dataclass

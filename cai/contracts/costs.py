@@ -62,12 +62,13 @@ def sft(config: Config) -> Work:
 def feedback(config: Config) -> Work:
     """Count what the feedback stage does."""
     c = config.node("feedback", FeedbackConfig)
+    s = c.sampling
     principles = len(config.constitution.comparison) if c.principles.value == "ensemble" else 1
     questions = (c.prompts + 64) * principles * (2 if c.swap else 1)
     length = PROMPT * 4 * (1 + c.few_shots)
     chains = questions * c.chains if c.cot else 0
-    read = questions * length + chains * (length + c.chain_tokens)
-    return Work(c.prompts, read, c.prompts * 2 * c.reply_tokens + chains * c.chain_tokens, 0)
+    read = questions * length + chains * (length + s.chain_tokens)
+    return Work(c.prompts, read, c.prompts * 2 * s.reply_tokens + chains * s.chain_tokens, 0)
 
 
 def pm(config: Config) -> Work:
@@ -92,10 +93,13 @@ def _tokens(pair: Comparison) -> int:
 def rl(config: Config) -> Work:
     """Count what the rl stage does."""
     c = config.node("rl", RLConfig)
-    replies = c.iterations * c.rollouts
-    length = PROMPT + c.reply_tokens
+    replies = c.iterations * c.rollout.prompts
+    length = PROMPT + c.rollout.reply_tokens
     return Work(
-        replies, 4 * replies * length, replies * c.reply_tokens, 2 * c.epochs * replies * length
+        replies,
+        4 * replies * length,
+        replies * c.rollout.reply_tokens,
+        2 * c.ppo.epochs * replies * length,
     )
 
 

@@ -33,7 +33,7 @@ _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
         "asked.",
     ),
     (
-        lambda s: bool(s.get("feedback.calibrate")),
+        lambda s: bool(s.get("feedback.label.calibrate")),
         "AI labels are calibrated by a temperature that is fitted on held-out comparisons.",
     ),
     (

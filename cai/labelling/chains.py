@@ -42,7 +42,8 @@ class ChainOfThought:
         rendered = [reasoned_question(self.shots, q, self.model.chat.dialect) for q, _ in asked]
         prompts = [self.model.chat.prompt(*question) for question in rendered]
         seeds = [chain_seed(self.shots.seed, question, k) for question, k in asked]
-        sampling = Sampling(self.settings.chain_tokens, 1, self.settings.temperature)
+        settings = self.settings.sampling
+        sampling = Sampling(settings.chain_tokens, 1, settings.temperature)
         with self.model.sampling(self.adapter) as network:
             chains = generate(
                 network,
@@ -50,7 +51,7 @@ class ChainOfThought:
                 seeds,
                 sampling,
                 self.model.stop_ids,
-                batch_size=self.settings.batch_size,
+                batch_size=settings.batch_size,
             )
             done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
             answers = [

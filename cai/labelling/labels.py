@@ -55,9 +55,9 @@ def to_label(probability: float, settings: FeedbackConfig) -> float:
     Chains of thought are nearly certain, so their probabilities are clamped unless hard labels
     are asked for (Bai et al. 2022, section 4.1).
     """
-    if settings.label is LabelKind.hard:
+    if settings.label.kind is LabelKind.hard:
         return 0.5 if abs(probability - 0.5) < TIE else float(probability > 0.5)
-    if settings.label is LabelKind.clamped or settings.cot:
-        low, high = settings.clamp
+    if settings.label.kind is LabelKind.clamped or settings.cot:
+        low, high = settings.label.clamp
         return min(max(probability, low), high)
     return probability

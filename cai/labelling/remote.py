@@ -147,7 +147,8 @@ class RemoteChains:
 
     def _sampling(self, asked: Asked, chain: int) -> dict[str, float]:
         seed = chain_seed(self.shots.seed, asked, chain)
-        return sampled(self.settings.chain_tokens, self.settings.temperature, seed)
+        sampling = self.settings.sampling
+        return sampled(sampling.chain_tokens, sampling.temperature, seed)
 
 
 def remote_answerer(settings: FeedbackConfig, shots: FewShots, cache: Path) -> Answerer:

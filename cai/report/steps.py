@@ -172,6 +172,6 @@ def _rollouts(result: Result, history: Sequence[Numbers]) -> str:
     """Say how many steps there were, and of PPO how many replies went into each."""
     if not any("score" in row for row in history):
         return count(len(history), "step")
-    rollouts = result.runs[0].settings.get("rl.rollouts")
+    rollouts = result.runs[0].settings.get("rl.rollout.prompts")
     each = "" if rollouts is None else f" of {rollouts} replies"
     return f"{count(len(history), 'iteration')}{each}"

@@ -48,7 +48,7 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
         settings.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
-    if settings.feedback.calibrate:
+    if settings.feedback.label.calibrate:
         judge.calibrate(corpus.harmless_pairs.validation)
         known = corpus.harmless_pairs.test
     comparisons = [_comparison(pair) for pair in pairs if pair.a and pair.b]
@@ -56,7 +56,7 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     rows = make_rows(
         out.labels,
         len(comparisons),
-        settings.feedback.batch_size,
+        settings.feedback.sampling.batch_size,
         lambda part: _label(judge, [comparisons[i] for i in part]),
         "label",
     )
@@ -68,8 +68,8 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     ]
     if not labelled:
         raise UserError(
-            "no comparison could be labelled: raise feedback.chain_tokens or feedback.chains, or "
-            "set feedback.cot=false"
+            "no comparison could be labelled: raise feedback.sampling.chain_tokens or "
+            "feedback.chains, or set feedback.cot=false"
         )
     out.comparisons.write(comparison.to_row() for comparison in labelled)
     other = corpus.judgements.validation + corpus.judgements.test
@@ -85,7 +85,7 @@ def _room(
 ) -> int:
     """Count the tokens that a question about two replies puts around its prompt."""
     feedback = settings.feedback
-    said = 2 * feedback.reply_tokens
+    said = 2 * feedback.sampling.reply_tokens
     if feedback.endpoint.used or feedback.method is not Method.choice:
         return said
     principles = load_constitution(settings.constitution).comparison
@@ -97,7 +97,7 @@ def _room(
     dialect = fitting.chat.dialect
     rendered = [reasoned_question(shots, question, dialect) for question in asked]
     answers = (chain_answer(question, "", dialect) for question in rendered)
-    return said + feedback.chain_tokens + fitting.room_of(answers)
+    return said + feedback.sampling.chain_tokens + fitting.room_of(answers)
 
 
 def _numbers(report: LabelReport) -> dict[str, float]:
@@ -120,7 +120,7 @@ def _sample_pairs(
     """Sample two replies of SL-CAI per prompt."""
     feedback = settings.feedback
     prompts = corpus.red_team.train[-feedback.prompts :]
-    sampling = Sampling(feedback.reply_tokens, 1, feedback.temperature)
+    sampling = Sampling(feedback.sampling.reply_tokens, 1, feedback.sampling.temperature)
 
     def make(part: range) -> list[ReplyPair]:
         chosen = [prompts[i] for i in part]
@@ -134,7 +134,7 @@ def _sample_pairs(
             for prompt, a, b in zip(chosen, replies[::2], replies[1::2], strict=True)
         ]
 
-    return make_rows(out.pairs, len(prompts), feedback.batch_size, make, "pairs")
+    return make_rows(out.pairs, len(prompts), feedback.sampling.batch_size, make, "pairs")
 
 
 def _comparison(pair: ReplyPair) -> Comparison:

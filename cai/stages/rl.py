@@ -44,7 +44,7 @@ def _train_by_ppo(
 ) -> list[Numbers]:
     rl = settings.rl
     fitting = Fitting(model.chat, settings.data.too_long, "rl")
-    corpus = fitting.corpus(load_corpus(settings.data), rl.reply_tokens)
+    corpus = fitting.corpus(load_corpus(settings.data), rl.rollout.reply_tokens)
     reward = load_reward_model(job.hardware, model, inputs.pm, "model")
     if reward is None:
         raise UserError("the pm stage has no preference model: delete its result and run again")
@@ -53,7 +53,7 @@ def _train_by_ppo(
     module = PPOModule(model, roles, _prompts(model, corpus), rl, order)
     twin = load_reward_model(job.hardware, model, inputs.pm, "twin") or reward
     watch = GoodhartWatch(settings, model, roles, twin, Surroundings(corpus, out, job))
-    training = Fit("rl", out.path, job.tracker.metrics, rl.evaluate_every, (watch,))
+    training = Fit("rl", out.path, job.tracker.metrics, rl.watch.evaluate_every, (watch,))
     fit(module, training, job.hardware, job.trainer)
     save_model(model, CRITIC, out.critic, roles.critic_head)
     out.transcripts.write(watch.transcripts())
@@ -71,7 +71,7 @@ def _train_by_dpo(
     order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
     module = DPOModule(model, DPORoles(POLICY, reference), pairs, rl.dpo, order)
     with model.use(POLICY):
-        training = Fit("rl", out.path, job.tracker.metrics, rl.evaluate_every)
+        training = Fit("rl", out.path, job.tracker.metrics, rl.watch.evaluate_every)
         fit(module, training, job.hardware, job.trainer)
     return module.history
 

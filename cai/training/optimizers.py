@@ -16,13 +16,32 @@ BETAS = (0.9, 0.95)
 
 
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], settings: OptimizerConfig, n_steps: int
+    parameters: Iterable[nn.Parameter],
+    settings: OptimizerConfig,
+    n_steps: int,
+    name: str = "lr",
+    eps: float = 1e-8,
 ) -> dict[str, Any]:
-    """Make AdamW and the learning rate's course over ``n_steps`` updates, as Lightning takes it."""
+    """Make AdamW and the course of its rate, as Lightning takes them.
+
+    Args:
+        parameters: What it changes.
+        settings: Of the optimizer.
+        n_steps: Updates in all.
+        name: Of the metric that is the rate.
+        eps: Added to the root of the second moment.
+    """
     optimizer = adamw(
-        settings.kind, parameters, lr=settings.lr, weight_decay=settings.weight_decay, betas=BETAS
+        settings.kind,
+        parameters,
+        lr=settings.lr,
+        betas=BETAS,
+        eps=eps,
+        weight_decay=settings.weight_decay,
     )
-    return scheduled(optimizer, rate(settings.schedule, settings.warmup, n_steps), "lr")
+    factor = rate(settings.schedule, settings.warmup, n_steps)
+    course = {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": name}
+    return {"optimizer": optimizer, "lr_scheduler": course}
 
 
 def adamw(kind: OptimizerKind, parameters: Iterable[nn.Parameter], **options: Any) -> Optimizer:
@@ -40,12 +59,6 @@ def adamw(kind: OptimizerKind, parameters: Iterable[nn.Parameter], **options: An
         OptimizerKind.paged_adamw_8bit: "PagedAdamW8bit",
     }[kind]
     return cast(Optimizer, getattr(bitsandbytes.optim, name)(parameters, **options))
-
-
-def scheduled(optimizer: Optimizer, factor: Callable[[int], float], name: str) -> dict[str, Any]:
-    """Pair an optimizer with the course of its rate; ``name`` is that of the metric."""
-    course = {"scheduler": LambdaLR(optimizer, factor), "interval": "step", "name": name}
-    return {"optimizer": optimizer, "lr_scheduler": course}
 
 
 def rate(schedule: Schedule, warmup: float, n_steps: int) -> Callable[[int], float]:

@@ -43,7 +43,7 @@ from cai.training.iteration import (
     read_rollouts,
     summarise,
 )
-from cai.training.optimizers import BETAS, adamw, rate, scheduled
+from cai.training.optimizers import make_optimizer
 from cai.training.ppo_update import Losses, Part, Portion, portions
 from cai.training.rollouts import Rollouts, merge
 from cai.training.undo import snapshot, take_back
@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 
 POLICY, CRITIC = 0, 1
 """Places of the two optimizers."""
+EPSILON = 1e-6
+"""Added to the root of the second moment, in both."""
 
 Score = Callable[[Sequence[Tree]], Tensor]
 """Maps replies to scores [B]; the preference model, unless a programmed one takes its place."""
@@ -84,9 +86,10 @@ class PPOModule(TrainingModule):
         Raises:
             UserError: If there are fewer replies than processes.
         """
-        if settings.rollouts < parallel.world_size():
+        rollout = settings.rollout
+        if rollout.prompts < parallel.world_size():
             raise UserError(
-                f"rl.rollouts={settings.rollouts} is too few for {parallel.world_size()} "
+                f"rl.rollout.prompts={rollout.prompts} is too few for {parallel.world_size()} "
                 "processes: start fewer, or raise it"
             )
         adapters = model.train_only(roles.policy, roles.critic)
@@ -97,8 +100,9 @@ class PPOModule(TrainingModule):
         self.automatic_optimization = False
         self._model, self._roles, self._prompts = model, roles, prompts
         self._settings, self._order = settings, order
+        self._adamw = (settings.optimizer, settings.critic.optimizer)
         self.score: Score = lambda trees: roles.reward.score(trees, order.micro_tokens)
-        self._shaping = Shaping(model.stop_ids, settings.min_reply_tokens, settings.temperature)
+        self._shaping = Shaping(model.stop_ids, rollout.min_reply_tokens, rollout.temperature)
         self._losses = Losses(model, roles, settings, self._shaping)
         self.controller = kl_controller(settings.kl)
         self.score_moments = RunningMoments()
@@ -123,8 +127,9 @@ class PPOModule(TrainingModule):
             self._steer(steering)
         else:
             raise UserError(
-                f"rl diverged at iteration {step} twice: lower rl.lr or rl.critic.lr; the last "
-                "good checkpoint is kept, and another rate starts afresh"
+                f"rl diverged at iteration {step} twice: lower rl.optimizer.lr or "
+                "rl.critic.optimizer.lr; the last good checkpoint is kept, and another "
+                "rate starts afresh"
             )
         self.report(summary, step)
 
@@ -155,7 +160,7 @@ class PPOModule(TrainingModule):
         return merge(parallel.all_gather(own))
 
     def _roll_out(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> Rollouts:
-        settings, model = self._settings, self._model
+        settings, model = self._settings.rollout, self._model
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
         with model.sampling(self._roles.policy) as network:
             replies = generate(
@@ -169,20 +174,21 @@ class PPOModule(TrainingModule):
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         how = Reading(self._order.micro_tokens, self._shaping)
         found = read_rollouts(model, self._roles, trees, replies, self.score(trees), how)
-        penalty = settings.missing_eos_penalty
+        penalty = self._settings.reward.missing_eos_penalty
         return found._replace(scores=penalise_missing_eos(found.scores, found.ended, penalty))
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""
-        n_red = round(self._settings.rollouts * self._settings.red_team_share)
-        numbers = (n_red, self._settings.rollouts - n_red)
+        rollout = self._settings.rollout
+        n_red = round(rollout.prompts * rollout.red_team_share)
+        numbers = (n_red, rollout.prompts - n_red)
         pools = (self._prompts.red_team, self._prompts.helpful)
         return draw_prompts(pools, numbers, self._order.seed, step)
 
     def rewards(self, rollouts: Rollouts) -> Tensor:
         """Combine scores, scaled if asked for, with the KL penalty: [B, T]."""
         scores = rollouts.scores
-        if self._settings.scale_rewards:
+        if self._settings.reward.scale:
             self.score_moments.update(moments(scores, torch.ones_like(scores, dtype=torch.bool)))
             scores = scores / self.score_moments.std
         return token_rewards(
@@ -191,16 +197,16 @@ class PPOModule(TrainingModule):
 
     def advantages(self, rollouts: Rollouts, rewards: Tensor) -> Advantages:
         """Estimate advantages over the whole batch, whitened if asked for."""
-        settings = self._settings
+        settings = self._settings.advantage
         estimate = gae(rewards, rollouts.values, rollouts.mask, settings.gamma, settings.gae_lambda)
-        if not settings.whiten_advantages:
+        if not settings.whiten:
             return estimate
         return estimate._replace(advantages=whiten(estimate.advantages, rollouts.mask))
 
     def improve(self, step: int, rollouts: Rollouts, advantages: Advantages) -> UpdateStats:
         """Update both networks for several epochs; stop when the policy has moved too far."""
-        settings = self._settings
-        train_policy = step >= settings.critic.warmup_iterations
+        settings = self._settings.ppo
+        train_policy = step >= self._settings.critic.warmup_iterations
         done: list[UpdateStats] = []
         for epoch in range(settings.epochs):
             order = list(range(len(rollouts.trees)))
@@ -244,7 +250,7 @@ class PPOModule(TrainingModule):
         """Clip the gradients of one optimizer, step it and its schedule; return their norm."""
         optimizers, schedulers = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizers, list) and isinstance(schedulers, list)
-        norm = clip(parameters_of(optimizers[index]), self._settings.max_grad_norm)
+        norm = clip(parameters_of(optimizers[index]), self._adamw[index].max_grad_norm)
         optimizers[index].step()
         optimizers[index].zero_grad()
         schedulers[index].step()  # type: ignore[call-arg]
@@ -253,23 +259,10 @@ class PPOModule(TrainingModule):
     def configure_optimizers(self) -> Any:
         """Make an optimizer and a schedule for the policy and for the critic."""
         settings = self._settings
-        n_updates = settings.iterations * settings.epochs * settings.minibatches
-        factor = rate(settings.schedule, 0.0, n_updates)
-        rates = {"policy": settings.lr, "critic": settings.critic.lr}
+        n_updates = settings.iterations * settings.ppo.epochs * settings.ppo.minibatches
         return tuple(
-            scheduled(
-                adamw(
-                    settings.optimizer,
-                    self._trained[name],
-                    lr=lr,
-                    betas=BETAS,
-                    eps=1e-6,
-                    weight_decay=0.0,
-                ),
-                factor,
-                f"lr_{name}",
-            )
-            for name, lr in rates.items()
+            make_optimizer(self._trained[name], chosen, n_updates, f"lr_{name}", EPSILON)
+            for name, chosen in zip(("policy", "critic"), self._adamw, strict=True)
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ class Losses:
     def policy(self, part: Part, backward: Backward) -> Tensor:
         """Hand the clipped loss to ``backward``: loss, clipped, KL, ratio, [4]."""
         settings, packed = self._settings, part.packed
-        bonus = settings.entropy_bonus
+        bonus = settings.ppo.entropy_bonus
         with self._model.use(self._roles.policy) as network:
             hidden = hidden_states(network, packed)
             now = response_scores(
@@ -96,7 +96,7 @@ class Losses:
                 part.flat(part.rollouts.logp),
                 part.flat(part.advantages.advantages),
                 everything,
-                settings.clip,
+                settings.ppo.clip,
             )
             total = loss.loss
             if now.entropies is not None:

@@ -74,10 +74,10 @@ class GoodhartWatch(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any
     ) -> None:
-        """Look every ``rl.evaluate_every`` iterations, and end the training if it should end."""
+        """Look every ``rl.watch.evaluate_every`` iterations; end the training if it should."""
         assert isinstance(pl_module, PPOModule)
         step = len(pl_module.history) - 1
-        if (step + 1) % self.settings.rl.evaluate_every or pl_module.stopped:
+        if (step + 1) % self.settings.rl.watch.evaluate_every or pl_module.stopped:
             return
         pl_module.stopped = parallel.broadcast(self.look(pl_module, step))
         trainer.should_stop = trainer.should_stop or pl_module.stopped
@@ -95,7 +95,7 @@ class GoodhartWatch(L.Callback):
         if looks:
             best = int(max(looks, key=lambda row: row["twin_score"])["step"])
             if overoptimised(_transcripts(self._snapshot(best)).read(), rows):
-                return self._act(self.settings.rl.guard, best, step)
+                return self._act(self.settings.rl.watch.guard, best, step)
         save_model(self.model, self.roles.policy, folder)
         return False
 
@@ -108,10 +108,10 @@ class GoodhartWatch(L.Callback):
         return [row for folder in folders for row in _transcripts(folder).read()]
 
     def _look(self, step: int) -> tuple[dict[str, float], list[Transcript]]:
-        rl, model = self.settings.rl, self.model
+        rollout, model = self.settings.rl.rollout, self.model
         talks = [prompt.conversation for prompt in self.prompts]
         seeds = [seed_of(self.settings.seed, "watch", prompt.id) for prompt in self.prompts]
-        sampling = Sampling(rl.reply_tokens, rl.min_reply_tokens, rl.temperature)
+        sampling = Sampling(rollout.reply_tokens, rollout.min_reply_tokens, rollout.temperature)
         replies = sample_replies(model, self.roles.policy, talks, seeds, sampling)
         trees = [
             Tree(model.chat.prompt(talk), [reply.tokens])
@@ -140,11 +140,11 @@ class GoodhartWatch(L.Callback):
         return values, rows
 
     def _act(self, guard: Guard, good: int, step: int) -> bool:
-        """Do what ``rl.guard`` says about a twin that falls while the score rises."""
+        """Do what ``rl.watch.guard`` says about a twin that falls while the score rises."""
         if guard is Guard.off:
             return False
         log.warning(
-            "rl: from iteration %d to %d the score rose and the twin's fell (rl.guard=%s)",
+            "rl: from iteration %d to %d the score rose and the twin's fell (rl.watch.guard=%s)",
             good + 1, step + 1, guard.value,
         )  # fmt: skip
         if guard is Guard.roll_back:

@@ -1,7 +1,6 @@
 """Calibration of labels: the temperature by hand, and what it does to a label."""
 
 import math
-from dataclasses import replace
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -38,7 +37,7 @@ def known(n):
 
 def judge(answerer):
     rules = [ComparisonPrinciple("kind", "Choose the kinder reply.", "Choose the crueller one.")]
-    return Judge(answerer, rules, replace(FEEDBACK, label=FEEDBACK.label), 0)
+    return Judge(answerer, rules, FEEDBACK, 0)
 
 
 def test_the_temperature_by_hand():

@@ -44,8 +44,9 @@ def demonstration(n):
     )
 
 
-def settings(**changes):
-    return replace(FEEDBACK, **changes)
+def settings(kind=LabelKind.soft, clamp=(0.4, 0.6), sampling=FEEDBACK.sampling, **changes):
+    label = replace(FEEDBACK.label, kind=kind, clamp=list(clamp))
+    return replace(FEEDBACK, label=label, sampling=sampling, **changes)
 
 
 def a_judge(model, demonstrations=(), rules=RULES, **changes):
@@ -171,7 +172,7 @@ def test_a_judge_that_always_says_a_decides_nothing():
 
 
 def test_orders_count_alike_however_many_chains_were_read():
-    found = verdict([0.9, 0.7, 0.8], [0.6], cot=True, chains=3, label=LabelKind.hard)
+    found = verdict([0.9, 0.7, 0.8], [0.6], cot=True, chains=3, kind=LabelKind.hard)
     assert found.probability == pytest.approx((0.8 + 0.4) / 2)  # not (0.9 + 0.7 + 0.8 + 0.4) / 4
     assert found.unreadable == 2
 
@@ -193,15 +194,15 @@ def both_rules(*answers, **changes):
 # Ties
 
 
-@pytest.mark.parametrize("label, low, high", [
+@pytest.mark.parametrize("kind, low, high", [
     (LabelKind.soft, 0.5 - 1e-6, 0.5 + 1e-6),
     (LabelKind.hard, 0.5, 0.5),
     (LabelKind.clamped, 0.5 - 1e-6, 0.5 + 1e-6),
 ])  # fmt: skip
-def test_equal_replies_are_a_tie(tiny, label, low, high):
+def test_equal_replies_are_a_tie(tiny, kind, low, high):
     pairs = [comparison(f"p{n}", "The same.", "The same.") for n in range(3)]
     for average in Average:
-        judge = a_judge(tiny, label=label, average=average, principles=Principles.ensemble)
+        judge = a_judge(tiny, kind=kind, average=average, principles=Principles.ensemble)
         assert all(low <= found.label <= high for found in judge.judge(pairs))
 
 
@@ -209,14 +210,14 @@ def test_a_tie_survives_rounding():
     # 0.1 + (1 - 0.1) and the like are not always 1 in floating point.
     for n in range(1, 1000):
         for average in Average:
-            found = verdict([n / 1000], [n / 1000], label=LabelKind.hard, average=average)
+            found = verdict([n / 1000], [n / 1000], kind=LabelKind.hard, average=average)
             assert found.label == 0.5
     # Two passes of one prompt differ by as much in float32.
-    assert verdict([0.7000001], [0.7], label=LabelKind.hard).label == 0.5
-    judge = Judge(Says([0.7000001], [0.7]), RULES[:1], settings(label=LabelKind.hard), 0)
+    assert verdict([0.7000001], [0.7], kind=LabelKind.hard).label == 0.5
+    judge = Judge(Says([0.7000001], [0.7]), RULES[:1], settings(kind=LabelKind.hard), 0)
     judge.temperature = 0.01  # would make a hundredfold of the rounding
     assert judge.judge([comparison()])[0].label == 0.5
-    assert verdict([0.50002], [0.5], label=LabelKind.hard).label == 1.0
+    assert verdict([0.50002], [0.5], kind=LabelKind.hard).label == 1.0
 
 
 # Kinds of label
@@ -236,8 +237,8 @@ def test_a_tie_survives_rounding():
     ],
 )
 def test_labels_by_hand(kind, cot, probability, label):
-    assert to_label(probability, settings(label=kind, cot=cot)) == label
-    assert to_label(0.9, settings(label=LabelKind.clamped, clamp=[0.2, 0.8])) == 0.8
+    assert to_label(probability, settings(kind=kind, cot=cot)) == label
+    assert to_label(0.9, settings(kind=LabelKind.clamped, clamp=[0.2, 0.8])) == 0.8
 
 
 # Ensembles
@@ -288,7 +289,7 @@ def test_unreadable_chains_are_dropped_and_counted():
 
 
 def test_chains_that_run_out_of_tokens_come_to_no_label(tiny):
-    judge = a_judge(tiny, cot=True, chains=2, chain_tokens=3)
+    judge = a_judge(tiny, cot=True, chains=2, sampling=replace(FEEDBACK.sampling, chain_tokens=3))
     found = judge.judge([comparison("a"), comparison("b")])
     for one in found:
         assert one.label is None
@@ -306,7 +307,8 @@ CHAINED = {
 @pytest.mark.parametrize("dialect", CHAINED, ids=lambda d: d.value)
 def test_a_chain_is_followed_by_the_question_and_the_exact_answer(dialect, hardware):
     model = model_of(dialect, hardware)
-    judge = a_judge(model, cot=True, chains=4, chain_tokens=150, batch_size=8)
+    sampling = replace(FEEDBACK.sampling, chain_tokens=150, batch_size=8)
+    judge = a_judge(model, cot=True, chains=4, sampling=sampling)
     asked = Asked(comparison(), RULES[0], False)
     [answer] = judge.method.ask([asked])
     body = BODY.format(*asked.replies, rule=RULES[0].text)

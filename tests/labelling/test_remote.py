@@ -12,9 +12,11 @@ from cai.config import (
     ComparisonPrinciple,
     Dialect,
     FeedbackConfig,
+    LabelConfig,
     LabelKind,
     Method,
     Principles,
+    SamplingConfig,
     Start,
 )
 from cai.constitution.principles import Constitution
@@ -74,13 +76,8 @@ def settings(endpoint, **changes):
         "few_shots": 0,
         "cot": False,
         "chains": 1,
-        "label": LabelKind.soft,
-        "clamp": [0.4, 0.6],
-        "calibrate": False,
-        "temperature": 1.0,
-        "reply_tokens": 8,
-        "chain_tokens": 32,
-        "batch_size": 4,
+        "sampling": SamplingConfig(temperature=1.0, reply_tokens=8, chain_tokens=32, batch_size=4),
+        "label": LabelConfig(kind=LabelKind.soft, clamp=[0.4, 0.6], calibrate=False),
         "endpoint": endpoint,
     }
     return FeedbackConfig(**{**values, **changes})

@@ -133,7 +133,7 @@ def write_whole(folder, seed=0, name="rl_cai", n=24, **settings):
         replies,
         recipe=name,
         settings={"model.name": "SmolLM2-135M-Instruct", "constitution.name": "default",
-                  "data.source": "builtin", "seed": seed, "rl.rollouts": 64,
+                  "data.source": "builtin", "seed": seed, "rl.rollout.prompts": 64,
                   "recipe.start": "sft", **settings},
         departures=["Adapters (LoRA) on one frozen base are trained instead of whole models."],
         notes=["Gate: the start model refuses 3 % of held-out red-team prompts (n = 64)."],
