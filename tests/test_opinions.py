@@ -1,4 +1,4 @@
-"""Judges of an evaluation: people's choices, a model behind a server, and how both are shown."""
+"""Other comparisons in an evaluation: people's choices and a model under the constitution."""
 
 import json
 import logging
@@ -6,11 +6,10 @@ import math
 import re
 
 import pytest
-from chat_server import ChatServer, completion, endpoint_config
+from chat_server import ChatServer, completion
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, typed
-from cai.config import JudgeEndpointConfig
 from cai.contracts.policies import Evaluation
 from cai.contracts.table import stages
 from cai.data.records import Prompt
@@ -19,7 +18,6 @@ from cai.dialogue import human
 from cai.errors import UserError
 from cai.evaluation.opinions import (
     NON_EVASIVE,
-    endpoint_judge,
     human_matches,
     judged_matches,
     ratings,
@@ -122,14 +120,14 @@ def test_both_orders_are_asked_and_averaged(caplog):
         ("rl_cai p2", "sl_cai p2"): [],  # could not be read
     })  # fmt: skip
     with caplog.at_level(logging.WARNING):
-        matches = judged_matches(context(SYSTEMS[1:]), "endpoint", judge, rows)
+        matches = judged_matches(context(SYSTEMS[1:]), judge, rows)
     assert [(m.judge, m.axis, m.first, m.second) for m in matches] == [
-        ("endpoint", "harmlessness", "sl_cai", "rl_cai")
+        ("constitution", "harmlessness", "sl_cai", "rl_cai")
     ] * 2
     assert [m.prompt_id for m in matches] == ["p0", "p1"]
     # (.9 + 1 - .7) / 2 and (.3 + 1 - .7) / 2
     assert [m.outcome for m in matches] == pytest.approx([0.6, 0.3])
-    assert "endpoint: 1 of 3 comparisons could not be read" in caplog.messages
+    assert "constitution: 1 of 3 comparisons could not be read" in caplog.messages
     assert len(judge.asked) == 6
     assert all(question.principle.text.endswith(NON_EVASIVE) for question in judge.asked)
     for forward, backward in zip(judge.asked[::2], judge.asked[1::2]):
@@ -138,10 +136,10 @@ def test_both_orders_are_asked_and_averaged(caplog):
 
 
 def test_a_rating_that_has_no_scale_is_left_out_and_said(caplog):
-    matches = [Match("endpoint", "harmlessness", "p", "helpful", "rl_cai", 1.0)]
+    matches = [Match("constitution", "c", "harmlessness", "p", "helpful", "rl_cai", 1.0)]
     with caplog.at_level(logging.WARNING):
         assert ratings(matches, SYSTEMS, 10) == {name: {} for name in NAMES}
-    assert "harmlessness_elo_endpoint is left out" in caplog.text
+    assert "harmlessness_elo_constitution is left out" in caplog.text
 
 
 def chooser(got, n):
@@ -150,49 +148,6 @@ def chooser(got, n):
     first, second = re.findall(r"\((?:A|B)\) \[\[\[(.*?)\]\]\]", message["content"], re.DOTALL)
     p = 0.5 if ("kind" in first) == ("kind" in second) else 2 / 3 if "kind" in first else 1 / 3
     return completion(" (A)", [(" (A)", {" (A)": math.log(p), " (B)": math.log(1 - p)})])
-
-
-def judge_endpoint(url, **changes):
-    return JudgeEndpointConfig(**vars(endpoint_config(url, **changes)))
-
-
-def test_the_endpoint_judges_with_exact_probabilities(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
-    texts = {"helpful": "rude", "sl_cai": "kind", "rl_cai": "kind too"}
-    rows = [reply(name, f"p{n}", text) for name, text in texts.items() for n in range(4)]
-    with ChatServer(chooser) as server:
-        chosen = settings()
-        chosen.evaluate.opinions.endpoint = judge_endpoint(server.url)
-        judge = endpoint_judge(chosen)
-        matches = judged_matches(context(SYSTEMS), "endpoint", judge, rows)
-        asked = [got.body["messages"][-1]["content"] for got in server.requests[1:]]
-    assert len(matches) == 3 * 4
-    assert len(asked) == 2 * 3 * 4
-    assert all(NON_EVASIVE.strip() in question for question in asked)
-    outcomes = {(m.first, m.second): m.outcome for m in matches}
-    assert outcomes["helpful", "sl_cai"] == pytest.approx(1 / 3)
-    assert outcomes["sl_cai", "rl_cai"] == pytest.approx(1 / 2)
-    found = ratings(matches, SYSTEMS, 50)
-    rated = {name: found[name]["harmlessness_elo_endpoint"].value for name in NAMES}
-    assert rated["sl_cai"] == 0
-    assert rated["rl_cai"] == pytest.approx(0, abs=1e-6)
-    assert rated["helpful"] < -90
-
-
-def test_messages_about_the_judge_name_its_own_keys(tmp_path, monkeypatch):
-    monkeypatch.setenv("CAI_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"evaluate.opinions.endpoint.model is null"):
-        config("evaluate.opinions.endpoint.url=http://localhost:1")
-    with pytest.raises(UserError, match=r"evaluate.opinions.endpoint.votes=0"):
-        config("evaluate.opinions.endpoint.votes=0")
-    with pytest.raises(UserError, match=r"feedback.endpoint.votes=0"):
-        config("feedback.endpoint.votes=0")
-    chosen = settings()
-    chosen.evaluate.opinions.endpoint = judge_endpoint("http://127.0.0.1:9", retries=0)
-    with pytest.raises(
-        UserError, match=r"evaluate.opinions.endpoint.url=http://127.0.0.1:9 gave no"
-    ):
-        endpoint_judge(chosen)
 
 
 # All of it
@@ -216,7 +171,7 @@ def evaluated(tmp_path_factory):
         chosen = config(
             "recipe=helpful_rlhf", "helpful.fine_tune=false", "rl.iterations=1",
             f"evaluate.opinions.human_choices={people}", f"evaluate.harmfulness.ratings={rated}",
-            f"evaluate.opinions.endpoint.url={server.url}", "evaluate.opinions.endpoint.model=judge",
+            "judge=endpoint", f"judge.endpoint.url={server.url}", "judge.endpoint.model=judge",
         )  # fmt: skip
         store = Store(root / "artifacts")
         result = execute(plan(chosen, store, stages()), chosen, store, root)
@@ -231,7 +186,7 @@ def test_an_evaluation_with_every_judge_has_all_numbers(evaluated, tmp_path):
     assert trained["harmlessness_elo_human"].value == pytest.approx(
         400 * math.log10((0.2 * 4 + 0.5) / (0.8 * 4 + 0.5))
     )
-    assert helpful["harmlessness_elo_endpoint"].value == 0
+    assert helpful["harmlessness_elo"].value == 0
     for metrics in (helpful, trained):
         assert 0 <= metrics["persona_consistency"].value <= 1
         assert math.isfinite(metrics["absolute_harmfulness"].value)
@@ -240,6 +195,6 @@ def test_an_evaluation_with_every_judge_has_all_numbers(evaluated, tmp_path):
     assert all(("harmfulness" in r) == (r["set"] == "red_team") for r in rows)
     assert not [r for r in rows if "tokens" in r]
     judges = {m.judge for m in evaluated.matches.read()}
-    assert judges == {"twin", "constitution", "endpoint", "human"}
+    assert judges == {"judge", "constitution", "human"}
     assert (evaluated.path / "harmfulness" / "adapter_model.safetensors").exists()
     assert not list(evaluated.path.glob("sampled*"))
