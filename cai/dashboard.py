@@ -33,6 +33,8 @@ class Kind(Enum):
     line = "line"
     bar = "bar"
     scatter = "scatter"
+    parallel = "parallel"
+    importance = "importance"
     table = "table"
 
 
@@ -83,7 +85,33 @@ def _table(title: str, name: str) -> Panel:
     return Panel(title, Kind.table, (name,))
 
 
+OUTCOMES = ("harmlessness_elo", "helpfulness_elo", "evasiveness", "engaged", "over_refusal")
+"""Metrics of the policy that experiments are about, the same name in every run."""
+FACTORS = (
+    "feedback.cot", "pm.label_smoothing", "constitution.name", "rl.kl.coefficient", "seed",
+)  # fmt: skip
+"""Settings that sweeps vary, as axes of parallel coordinates."""
+
 SECTIONS = (
+    Section(
+        "Experiments",
+        "Which setting makes a difference to the policy? Runs of one arm differ in their seed.",
+        (
+            *(
+                Panel(name.replace("_", " "), Kind.bar, (f"evaluate/policy/{name}",))
+                for name in OUTCOMES
+            ),
+            Panel(
+                "Settings and outcomes",
+                Kind.parallel,
+                (*FACTORS, *(f"evaluate/policy/{name}" for name in OUTCOMES[:3])),
+            ),
+            *(
+                Panel(f"Importance for {name}", Kind.importance, (f"evaluate/policy/{name}",))
+                for name in OUTCOMES[:3]
+            ),
+        ),
+    ),
     Section(
         "Systems",
         "Which system is more harmless, and which more helpful? Elo, SL-CAI at 0.",
@@ -113,7 +141,7 @@ SECTIONS = (
     ),
     Section(
         "Reinforcement learning",
-        "Does the score rise for a good reason? The twin judges and was never optimised against.",
+        "Does the score rise for a good reason? The twin was never optimised against.",
         (
             _rl("Score", "score"),
             _rl("Score and the twin's, held-out prompts", "watch_score", "twin_score"),
@@ -159,7 +187,19 @@ def draw(panel: Panel, column: int, row: int) -> Any:
         return wr.ScatterPlot(title=panel.title, x=x, y=y, layout=layout)
     if panel.kind is Kind.bar:
         return wr.BarPlot(title=panel.title, metrics=list(panel.metrics), layout=layout)
+    if panel.kind is Kind.parallel:
+        columns = [wr.ParallelCoordinatesPlotColumn(_column(name)) for name in panel.metrics]
+        return wr.ParallelCoordinatesPlot(columns=columns, title=panel.title, layout=layout)
+    if panel.kind is Kind.importance:
+        return wr.ParameterImportancePlot(with_respect_to=panel.metrics[0], layout=layout)
     return wr.LinePlot(title=panel.title, x=panel.x, y=list(panel.metrics), layout=layout)
+
+
+def _column(name: str) -> Any:
+    """Name an axis: a metric of the summary, or a setting."""
+    import wandb_workspaces.reports.v2 as wr
+
+    return wr.SummaryMetric(name) if "/" in name else wr.Config(name)
 
 
 def panels_of(section: Section) -> list[Any]:
@@ -168,7 +208,7 @@ def panels_of(section: Section) -> list[Any]:
 
 
 def workspace(entity: str, project: str) -> Any:
-    """Return the workspace, not yet saved; runs are grouped by sweep."""
+    """Return the workspace, not yet saved; runs are grouped by sweep, then by arm over seeds."""
     import wandb_workspaces.workspaces as ws
 
     return ws.Workspace(
@@ -179,7 +219,7 @@ def workspace(entity: str, project: str) -> Any:
             ws.Section(name=section.name, panels=panels_of(section), is_open=True)
             for section in SECTIONS
         ],
-        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group")]),
+        runset_settings=ws.RunsetSettings(groupby=[ws.Metric("Group"), ws.Config("arm")]),
     )
 
 

@@ -29,8 +29,11 @@ FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
 RESULT = "result.json"
 """In the folder of an arm that reached an evaluation: where the result is."""
-HOW = ("hydra", "hardware", "launch", "outputs", "sweep", "tracking")
+HOW = ("experiment", "hydra", "hardware", "launch", "outputs", "sweep", "tracking")
 """Keys whose values do not tell one experiment from another."""
+
+SEED = "seed="
+"""How the override begins in which the repeats of an arm differ."""
 
 failures: list[str] = []
 """What went wrong in this command, for its last lines and its exit code."""
@@ -68,7 +71,7 @@ class Sweep(Callback):
         failed = failed_arms(folder)
         failures.extend(f"failed: {arm}: {why}" for arm, why in failed.items())
         try:
-            log.info("\n%s", joined_report(folder))
+            log.info("\n%s", joined_report(folder, config.experiment))
         except (UserError, OSError) as error:
             failures.append(f"no report of the sweep: {error}")
 
@@ -86,8 +89,10 @@ def describe_run(tracking: TrackingConfig) -> None:
     """Add to the tracker's settings which experiment this is: its overrides and its sweep."""
     job = HydraConfig.get()
     tracking.tags = [*tracking.tags, *_telling(job.overrides.task)]
-    if job.mode == RunMode.MULTIRUN and tracking.group is None:
-        tracking.group = Path(job.sweep.dir).name
+    if job.mode == RunMode.MULTIRUN:
+        tracking.group = tracking.group or Path(job.sweep.dir).name
+        arm = [word for word in job.overrides.task if not word.startswith(SEED)]
+        tracking.arm = tracking.arm or label(arm)
 
 
 def arms(config: DictConfig) -> list[list[str]] | None:
@@ -171,16 +176,26 @@ def failed_arms(folder: Path) -> dict[str, str]:
     }
 
 
-def joined_report(folder: Path) -> str:
-    """Write ``report.html`` over the arms that reached an evaluation; return what to tell."""
+def joined_report(folder: Path, experiment: Any) -> str:
+    """Write ``report.html`` over the arms that reached an evaluation; return what to tell.
+
+    Args:
+        folder: Of the sweep.
+        experiment: The node of the config that says what it was made to find out.
+    """
     found = sorted(path.parent for path in folder.rglob(RESULT))
     if not found:
         return f"no arm reached stage=evaluate, so there is nothing to compare: {folder}"
-    from cai.report import collect, comparison_table, write_report
+    from cai.report import Question, collect, comparison_table, write_report
+    from cai.report.answers import answer
 
-    result = collect(found)
+    question = Question(
+        experiment.question, getattr(experiment.outcome, "name", "harmlessness_elo")
+    )
+    result = collect(found, question)
     page = write_report(result, folder / "report.html")
-    return f"{comparison_table(result)}\n\nreport of the sweep: {page}"
+    told = "\n".join(answer(result)) if result.joined else ""
+    return f"{comparison_table(result)}\n\n{told}\n\nreport of the sweep: {page}"
 
 
 def objectives(folder: Path) -> tuple[float, float, float] | None:

@@ -173,7 +173,7 @@ def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[s
             job_type=stage,
             mode="online" if config.mode is TrackingMode.online else "offline",
             dir=str(folder),
-            config=dict(settings),
+            config={**settings, "arm": config.arm},
             settings=quiet,
             reinit="finish_previous",
             # An agent of W&B names the run of its arm: every stage goes into that one.

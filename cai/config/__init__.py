@@ -29,6 +29,7 @@ from cai.config.choices import (
     Method,
     ModelSource,
     OptimizerKind,
+    Outcome,
     PaperMode,
     Policy,
     Principles,
@@ -58,6 +59,7 @@ from cai.config.nodes import (
     ComparisonPrinciple,
     ConstitutionConfig,
     DataConfig,
+    ExperimentConfig,
     ModelConfig,
     RecipeConfig,
     RevisionPrinciple,
@@ -106,6 +108,7 @@ __all__ = [
     "Dtype",
     "EndpointConfig",
     "EvaluateConfig",
+    "ExperimentConfig",
     "FeedbackConfig",
     "Guard",
     "GuardsConfig",
@@ -131,6 +134,7 @@ __all__ = [
     "OpinionsConfig",
     "OptimizerConfig",
     "OptimizerKind",
+    "Outcome",
     "PMConfig",
     "PPOConfig",
     "PaperMode",
@@ -180,6 +184,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
     seed: int = MISSING
     stage: str = MISSING
     outputs: str = MISSING

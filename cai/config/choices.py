@@ -179,6 +179,16 @@ class JudgeMethod(Enum):
     adapter = "adapter"
 
 
+class Outcome(Enum):
+    """What an experiment may be about, measured on the policy of each arm."""
+
+    harmlessness_elo = "harmlessness_elo"
+    helpfulness_elo = "helpfulness_elo"
+    evasiveness = "evasiveness"
+    engaged = "engaged"
+    over_refusal = "over_refusal"
+
+
 class Accelerator(Enum):
     """The kind of device."""
 

@@ -14,6 +14,7 @@ from cai.config.choices import (
     Dtype,
     Labels,
     ModelSource,
+    Outcome,
     Policy,
     Quantization,
     Start,
@@ -148,6 +149,14 @@ class ScaleConfig:
 
 
 @dataclass
+class ExperimentConfig:
+    """What a sweep was made to find out."""
+
+    question: str | None = MISSING
+    outcome: Outcome = MISSING
+
+
+@dataclass
 class TrackingConfig:
     """Weights & Biases beside the files that are always written."""
 
@@ -155,6 +164,7 @@ class TrackingConfig:
     project: str = MISSING
     entity: str | None = MISSING
     group: str | None = MISSING
+    arm: str | None = MISSING
     tags: list[str] = MISSING
     code: bool = MISSING
     system: bool = MISSING

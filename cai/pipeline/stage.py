@@ -21,7 +21,7 @@ from cai.tracking import Tracker
 
 RECORD = "artifact.json"
 
-HOW = frozenset({"hardware", "trainer", "tracking", "stage", "outputs"})
+HOW = frozenset({"experiment", "hardware", "trainer", "tracking", "stage", "outputs"})
 """Nodes that may change how a stage runs and never what it makes: handed to all, hashed by none."""
 
 S = TypeVar("S")

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 from cai.errors import UserError
-from cai.report.collect import collect
+from cai.report.answers import answer
+from cai.report.collect import Question, collect
+from cai.report.names import OUTCOMES
 from cai.report.page import write_report
 from cai.report.tables import comparison_table
 
@@ -17,14 +19,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results or runs")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
+    parser.add_argument("--question", help="what the runs were made to find out")
+    parser.add_argument(
+        "--outcome", choices=list(OUTCOMES), default="harmlessness_elo", help="what answers it"
+    )
     arguments = parser.parse_args()
     try:
-        result = collect(arguments.folders)
+        result = collect(arguments.folders, Question(arguments.question, arguments.outcome))
         page = write_report(result, arguments.out)
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{comparison_table(result)}\n{page}\n")
+    told = [comparison_table(result), *(answer(result) if result.joined else []), str(page)]
+    sys.stdout.write("\n".join(told) + "\n")
     return 0
 
 

@@ -76,7 +76,7 @@ def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job
         _add(metrics, harm)
     if settings.evaluate.persona:
         _add(metrics, measure_persona(context, read_persona(), out))
-    _track(metrics, job.tracker)
+    _track(metrics, settings.recipe.name, job.tracker)
     if folder := settings.evaluate.paper_tests.folder:
         judges = {"pm": pm, **({"twin": twin} if twin else {})}
         job.tracker.metrics(PaperTests(context, Path(folder), judges).run(out), 0)
@@ -136,8 +136,9 @@ def _add(metrics: dict[str, Metrics], found: dict[str, Metrics]) -> None:
         metrics[name] |= values
 
 
-def _track(metrics: dict[str, Metrics], tracker: Tracker) -> None:
-    for name, values in metrics.items():
+def _track(metrics: dict[str, Metrics], policy: str, tracker: Tracker) -> None:
+    """Record every system's metrics, and those of the policy under one name in all runs."""
+    for name, values in {**metrics, "policy": metrics[policy]}.items():
         known = {f"{name}/{k}": m.value for k, m in values.items() if m.value is not None}
         tracker.metrics(known, 0)
 
