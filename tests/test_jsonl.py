@@ -128,7 +128,9 @@ def test_fields_stand_in_their_order_and_absent_ones_are_left_out(tmp_path, kind
 def test_which_fields_are_left_out():
     assert absent_fields(KnownAnswers) == {"known", "accuracy", "ece", "reliability"}
     assert absent_fields(LabelReport) == absent_fields(KnownAnswers)
-    assert absent_fields(Reply) == {"tokens", "pm_score", "twin_score", "harmfulness"}
+    assert absent_fields(Reply) == {
+        "tokens", "judge_score", "pm_score", "twin_score", "harmfulness"
+    }  # fmt: skip
     assert absent_fields(HeldOut) == set()  # its null is written
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar
 
 from omegaconf import MISSING
 
 from cai.config.choices import JudgeMethod, JudgeSource
-from cai.config.content import located, reads_file, reads_folder
+from cai.config.content import reads_file, reads_folder
 from cai.config.endpoint import EndpointConfig
 from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
@@ -34,9 +33,9 @@ class JudgeTrainingConfig(SupervisedConfig):
 
 
 def _local(config: JudgeModelsConfig) -> Iterator[str | None]:
-    """Yield the paths that lie on this machine; others are models of a hub."""
+    """Yield the paths that lie on this machine; with a revision they are models of a hub."""
     for path in dict.fromkeys(config.paths.values()):
-        yield path if Path(located(path)).exists() else None
+        yield path if config.revision is None else None
 
 
 @dataclass

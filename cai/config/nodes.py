@@ -142,7 +142,6 @@ class ScaleConfig:
     helpful_pairs: int = MISSING
     rl_iterations: int = MISSING
     rl_rollouts: int = MISSING
-    judge_pairs: int | None = MISSING
     reply_tokens: int = MISSING
     critique_tokens: int = MISSING
     evaluate_prompts: int = MISSING

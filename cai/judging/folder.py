@@ -87,12 +87,12 @@ def _load(path: str, config: JudgeModelsConfig, hardware: HardwareConfig) -> Sco
     if (saved := find_saved(folder)) is not None:
         model, reward = load_saved(saved, hardware)
         return TrainedJudge(model, dict.fromkeys(config.paths, reward), hardware.micro_tokens)
-    if not folder.exists() and not config.revision:
+    if not folder.exists() and config.revision is None:
         raise UserError(
             f"judge.models names {path!r}, which is no folder; if it is a model of a hub, give its "
             "commit as judge.models.revision"
         )
-    tokenizer, network = _pretrained(path, None if folder.exists() else config.revision)
+    tokenizer, network = _pretrained(path, config.revision)
     if network.config.pad_token_id is None:
         network.config.pad_token_id = tokenizer.pad_token_id
     if network.config.pad_token_id != tokenizer.pad_token_id:

@@ -37,7 +37,8 @@ DECLARED = {key: item.metadata[_CONTENT][0] for key, item, _, _ in KEYS
             if _CONTENT in item.metadata}  # fmt: skip
 PATH = re.compile(r"(^|_)(path|file|folder|dir|directory)s?(_|$)")
 NOT_BY_THEIR_NAME = {"pm.pretrain", "evaluate.opinions.human_choices",
-                     "evaluate.harmfulness.ratings"}  # fmt: skip
+                     "evaluate.harmfulness.ratings", "judge.people",
+                     "judge.models.harmlessness"}  # fmt: skip
 
 
 def test_every_text_that_is_named_like_a_path_declares_what_lies_there():
@@ -92,7 +93,7 @@ def depends_on(steps, key):
     return found
 
 
-NEEDED = {"model.path": ["model=folder"]}
+NEEDED = {"model.path": ["model=folder"], "judge.models.harmlessness": ["judge=folder"]}
 """What else must be set for a path to be read."""
 
 
@@ -183,7 +184,7 @@ def test_the_data_that_come_with_the_package_count_beside_other_data(tmp_path):
 
 
 def test_a_file_is_read_once_for_all_stages(tmp_path, monkeypatch):
-    """Seven stages are hashed on the data; each file of it is opened by one of them."""
+    """Eight stages are hashed on the data; each file of it is opened by one of them."""
     monkeypatch.setattr(files, "_known", {})
     opened, original = [], type(tmp_path).open
 
@@ -195,7 +196,7 @@ def test_a_file_is_read_once_for_all_stages(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "open", count)
     chosen = config()
     for _ in range(2):
-        assert sum(reads(step, "data") for step in planned(tmp_path, chosen).values()) == 7
+        assert sum(reads(step, "data") for step in planned(tmp_path, chosen).values()) == 8
     assert sorted(opened) == sorted(path for path in BUILTIN.rglob("*") if path.is_file())
 
 
