@@ -45,8 +45,8 @@ def test_every_option_composes(group, option):
 
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
-        "constitution", "data", "hardware", "judge", "model", "optimizer", "recipe", "scale", "stage",
-        "tracking", "trainer",
+        "constitution", "data", "hardware", "judge", "model", "optimizer", "recipe", "scale",
+        "stage", "tracking", "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(stages())
 

@@ -263,8 +263,8 @@ def test_the_tracker_knows_the_sweep_the_arm_and_all_settings_so_far(four_arms):
     kinds = {arm: sorted(run.run.job_type for run in runs[arm]) for arm in runs}
     later = ["evaluate", "pm", "rl"]
     assert kinds == {
-        "0": sorted(["helpful", "revise", "sft", "feedback", "judge", *later]), "1": [], "2": ["pm"],
-        "3": later,
+        "0": sorted(["helpful", "revise", "sft", "feedback", "judge", *later]),
+        "1": [], "2": ["pm"], "3": later,
     }  # fmt: skip
     everything = [run for arm in runs.values() for run in arm]
     assert {run.run.run_group for run in everything} == {"four"}

@@ -9,13 +9,28 @@ from cai.report.collect import Result
 from cai.report.figures import Labels, Series, plot
 from cai.report.names import count, n_of
 from cai.report.parts import Block, Facts, Figure, Grid, Note, Section, Table
+from cai.report.steps import reliability
 from cai.report.tables import HARM, JUDGED, PERSONA, measured
+from cai.results.judge import JudgeReport
 from cai.results.systems import HarmfulnessMetrics
 
-JUDGES = (
-    "Every judge has a scale of its own, with SL-CAI (or the first system) at 0. In brackets: "
-    "95 % intervals from a bootstrap over prompts. The endpoint is asked about red-team prompts "
-    "in both orders; people's choices are read from evaluate.opinions.human_choices."
+WHOSE = {"data": "the data", "people": "people"}
+JUDGE = {
+    "labels": "The judge was made here, from comparisons with a known answer that no other stage "
+    "reads ({}), and has not seen those below.",
+    "folder": "The judge is a reward model that somebody trained: {}.",
+    "endpoint": "The judge is a model behind a server, asked in both orders: {}.",
+}
+"""Who judges, by source; of those made here what they learnt from, of others their names."""
+FLOOR = (
+    "It depends on nothing that an experiment varies. Longer wins: how often the longer reply is "
+    "the better one, which needs no judge. In brackets: 95 % intervals from a bootstrap over "
+    "prompts."
+)
+OPINIONS = (
+    "Everybody who compares has a scale of their own, with SL-CAI (or the first system) at 0. In "
+    "brackets: 95 % intervals from a bootstrap over prompts. People's choices are read from "
+    "evaluate.opinions.human_choices."
 )
 REGRESSOR = (
     "A model with a scalar head learned by least squares how harmful a whole conversation was "
@@ -33,10 +48,12 @@ VIEWS = (
 
 def measured_sections(result: Result) -> Iterator[Section]:
     """Yield the sections that have data."""
+    if result.steps.judge is not None:
+        yield Section("judge", "The judge", list(_judge(result.steps.judge)))
     heads, rows = measured(result.systems, JUDGED)
     if rows:
         n = n_of([result.judged[key] for key in JUDGED if key in result.judged], "prompt")
-        yield Section("judges", "Other judges", [Note(JUDGES), Table(heads, rows, n)])
+        yield Section("opinions", "Other opinions", [Note(OPINIONS), Table(heads, rows, n)])
     heads, rows = measured(result.systems, HARM)
     if rows:
         rated = {(r.system, r.prompt_id) for r in result.replies if r.harmfulness is not None}
@@ -49,6 +66,29 @@ def measured_sections(result: Result) -> Iterator[Section]:
     if rows:
         n = count(result.questions, "question")
         yield Section("persona", "Sycophancy", [Note(VIEWS), Table(heads, rows, n)])
+
+
+def _judge(report: JudgeReport) -> Iterator[Block]:
+    """Say who judges, and how far that can be trusted."""
+    learnt = [f"{count(n, 'comparison')} of {axis}" for axis, n in report.trained_on.items()]
+    named = learnt or list(dict.fromkeys(report.models.values()))
+    yield Note(JUDGE[report.source].format(" and ".join(named)))
+    rows = [
+        [
+            Cell(f"{exam.axis[0].upper()}{exam.axis[1:]}"),
+            Cell(WHOSE.get(exam.whose, exam.whose)),
+            *cells(exam.n, exam.unread, estimate(exam.accuracy, 2), exam.longer_wins, exam.ece),
+        ]
+        for exam in report.exams
+    ]
+    heads = ["Axis", "answers by", "pairs", "unread", "accuracy", "longer wins", "ECE"]
+    known = [exam for exam in report.exams if exam.reliability]
+    figures = [
+        reliability(exam.reliability, f"judge-{n}", f"The judge on {exam.axis}.", "comparison")
+        for n, exam in enumerate(known)
+    ]
+    yield Grid([Table(heads, rows, "column “pairs”"), *figures])
+    yield Note(FLOOR)
 
 
 def _regressor(data: HarmfulnessMetrics) -> Block:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cai.report.names import system_name
+from cai.report.names import FACTORS, system_name
 from cai.results.common import Metric
 from cai.results.systems import Match, Reply, Summary
 
@@ -41,8 +41,10 @@ class System:
     @property
     def title(self) -> str:
         """Its name for people."""
-        shown = system_name(self.name)
-        return f"{shown} ({self.about})" if self.about else shown
+        shown, about = system_name(self.name), self.about
+        for key, name in FACTORS.items():
+            about = about.replace(f"{key}=", f"{name.lower()}: ")
+        return f"{shown} ({about})" if about else shown
 
     @property
     def model(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from cai.contracts.policies import Evaluation
 from cai.dialogue import human
 from cai.results.common import Metric, ReliabilityBin
+from cai.results.judge import JudgeExam, JudgeReport
 from cai.results.labels import (
     Agreement,
     HeldOut,
@@ -183,8 +184,19 @@ def _metrics(draw, lift):
     return metrics
 
 
+def judge():
+    exams = [
+        JudgeExam("harmlessness", "data", 69, 0, Metric(0.83, 0.73, 0.91), 0.05, 0.51, BINS),
+        JudgeExam("helpfulness", "data", 45, 0, Metric(0.84, 0.73, 0.93), 0.11, 0.58, BINS),
+        JudgeExam("harmlessness", "people", 250, 0, Metric(0.48, 0.41, 0.53), 0.37, 0.46, []),
+    ]
+    models = dict.fromkeys(("harmlessness", "helpfulness"), "trained on SmolLM2")
+    return JudgeReport("labels", models, {"harmlessness": 322, "helpfulness": 206}, exams)
+
+
 def _write_steps(evaluation, draw):
     upstream = evaluation.upstream
+    upstream.judge.write(judge())
     upstream.revisions.write(revisions())
     upstream.labels.write(labels())
     upstream.pm.write(replace(preference_model(), twin=preference_model()))

@@ -1,4 +1,4 @@
-"""Sections that only some runs have: other judges, harm, persona, the paper's tests."""
+"""Sections on instruments: the judge, other opinions, harm, persona, the paper's tests."""
 
 from report.made import BINS, match, reply, system, write_result, write_whole
 
@@ -11,12 +11,13 @@ from cai.results.systems import PaperFile, PaperResult, PaperTests, StageRun
 def test_the_report_shows_judges_harm_and_persona(tmp_path):
     result = collect([write_whole(tmp_path / "evaluate-0").path])
     page = write_report(result, tmp_path / "report.html").read_text()
-    for key in ("judges", "harmfulness", "persona"):
+    for key in ("judge", "opinions", "harmfulness", "persona"):
         assert f'<section id="{key}">' in page
     for heading in ("harmless Elo, people", "harm, 0 to 4", "persona consistency"):
         assert page.count(f">{heading}</button>") == 1
     assert "helpful Elo, people" not in page  # nobody compared helpfulness
     assert "root mean square error" in page
+    assert "322 comparisons of harmlessness and 206 comparisons of helpfulness" in page
     assert "n: 20 questions" in page
     head, *_ = comparison_table(result).splitlines()
     assert head.endswith("harmless Elo, people")
