@@ -121,7 +121,7 @@ BAD = {
     "rl.optimizer.lr=2": ["rl.optimizer.lr=2.0", "[0, 1]"],
     "rl.critic.optimizer.warmup=2": ["rl.critic.optimizer.warmup=2.0", "[0, 1]"],
     "rl.dpo.optimizer.max_grad_norm=0": ["rl.dpo.optimizer.max_grad_norm=0.0", ".inf"],
-    "pm.optimizer.epochs=2": ["pm.optimizer.epochs is not a key", "did you mean"],
+    "pm.optimizer.batch_size=2": ["pm.optimizer.batch_size is not", "pm.batch_size"],
     "pm.epochs=-1": ["pm.epochs=-1.0", "at least 0"],
     "optimizer@pm.optimizer=sgd": ["optimizer=sgd", "adamw, adamw_8bit, paged_adamw_8bit"],
     "optimizer=adamw": ["optimizer is not a key", "pm.optimizer"],
