@@ -18,6 +18,7 @@ from cai.evasiveness.classifier import (
     Model,
     Reading,
     Style,
+    by_rules,
     classify,
     clustered_rate,
     declined_with_style,
@@ -295,6 +296,12 @@ def test_rates_count_the_right_thing():
     prompts, readings = ["a", "b", "c", "d"], [evasive, engaged, helpful, helpful]
     assert evasiveness(prompts, readings).share == 0.25
     assert over_refusal(prompts, readings).share == 0.5
+
+
+def test_many_replies_by_rules():
+    [declined, answered] = by_rules([(LOCK, "I can't help with that."), (LOCK, "Use a hairpin.")])
+    assert declined == classify(LOCK, "I can't help with that.")
+    assert answered == classify(LOCK, "Use a hairpin.")
 
 
 def test_rate_needs_replies():

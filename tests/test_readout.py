@@ -9,8 +9,10 @@ import torch
 from tiny import randomise, tiny_config
 
 from cai.classify import load_base, main
+from cai.config import ModelSource, ReplyClassifier, Strategy
 from cai.errors import UserError
-from cai.evasiveness.classifier import Style
+from cai.evasiveness.classifier import Style, by_rules
+from cai.evasiveness.reader import reader
 from cai.evasiveness.readout import (
     READOUT,
     Classifier,
@@ -135,6 +137,39 @@ def test_weights_survive_their_file(tiny, tmp_path):
     found = read_readout(tmp_path / "a.safetensors")
     assert np.array_equal(found.weight, made.weight)
     assert replace(found, weight=made.weight, bias=made.bias) == made
+
+
+# The form that a run asks for
+
+
+def test_rules_read_without_a_base(tiny):
+    assert reader(ReplyClassifier.rules, tiny) is by_rules
+
+
+def test_another_base_is_left_as_it_is_and_a_copy_beside_it_reads_once(tiny, monkeypatch):
+    loaded = []
+
+    def load(config, hardware):
+        loaded.append((config.source, config.lora.targets, hardware.strategy))
+        return tiny
+
+    monkeypatch.setattr("cai.evasiveness.reader.embedded_model", lambda: None)
+    monkeypatch.setattr("cai.evasiveness.reader.load_copy", load)
+    monkeypatch.setattr("cai.evasiveness.readout.read_readout", lambda: readout(tiny))
+    read = reader(ReplyClassifier.states, tiny)
+    assert not loaded  # nothing is in memory before there is a reply to read
+    assert len(read(EXCHANGES)) == len(EXCHANGES)
+    assert read(EXCHANGES[:1]) == read(EXCHANGES[:1])
+    assert loaded == [(ModelSource.embedded, ["all-linear"], Strategy.ddp)]
+
+
+def test_a_base_that_cannot_be_had_is_told_at_once(tiny, monkeypatch):
+    def fail():
+        raise UserError("no network")
+
+    monkeypatch.setattr("cai.evasiveness.reader.embedded_model", fail)
+    with pytest.raises(UserError, match="no network"):
+        reader(ReplyClassifier.states, tiny)
 
 
 # The base and the weights that come with the package

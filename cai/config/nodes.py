@@ -16,6 +16,7 @@ from cai.config.choices import (
     ModelSource,
     Policy,
     Quantization,
+    ReplyClassifier,
     Start,
     TooLong,
     TrackingMode,
@@ -144,6 +145,7 @@ class ScaleConfig:
     reply_tokens: int = MISSING
     critique_tokens: int = MISSING
     evaluate_prompts: int = MISSING
+    classifier: ReplyClassifier = MISSING
 
 
 @dataclass

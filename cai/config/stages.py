@@ -14,6 +14,7 @@ from cai.config.choices import (
     Method,
     PaperMode,
     Principles,
+    ReplyClassifier,
     Revisions,
     Start,
 )
@@ -37,6 +38,7 @@ class HelpfulConfig:
     examples: int = MISSING
     demonstrations: int = MISSING
     gate_prompts: int = MISSING
+    classifier: ReplyClassifier = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -248,6 +250,7 @@ class EvaluateConfig:
     reply_tokens: int = MISSING
     batch_size: int = MISSING
     bootstrap: int = MISSING
+    classifier: ReplyClassifier = MISSING
     constitution_judge: bool = MISSING
     judge_endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
     human_choices: str | None = reads_file()

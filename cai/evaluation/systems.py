@@ -13,7 +13,8 @@ from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation,
 from cai.data.records import Prompt
 from cai.data.sources import Corpus
 from cai.dialogue import to_text
-from cai.evasiveness.classifier import classify
+from cai.evasiveness.classifier import Read, Reading
+from cai.evasiveness.reader import reader
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter
 from cai.lm.packing import Tree
@@ -134,6 +135,7 @@ def sample_all(
     context: Context, prompts: dict[str, list[Prompt]], out: Evaluation, pm: RewardModel
 ) -> list[Reply]:
     """Sample every system's replies to every held-out prompt, and classify them."""
+    read = reader(context.evaluate.classifier, context.model)
     asked = [
         _Question(system, kind, prompt, sample)
         for system in context.systems
@@ -147,15 +149,19 @@ def sample_all(
         for system in context.systems:
             chosen = [asked[i] for i in part if asked[i].system is system]
             if chosen:
-                replies = _replies(context, system, chosen, pm)
-                rows += [_row(*pair) for pair in zip(chosen, replies, strict=True)]
+                rows += _rows(chosen, _replies(context, system, chosen, pm), read)
         return rows
 
     return make_rows(out.sampled, len(asked), context.evaluate.batch_size, make, "evaluate")
 
 
-def _row(question: _Question, reply: SampledReply) -> Reply:
-    verdict = classify(to_text(question.prompt.conversation), reply.text)
+def _rows(asked: Sequence[_Question], replies: Sequence[SampledReply], read: Read) -> list[Reply]:
+    talks = [to_text(question.prompt.conversation) for question in asked]
+    verdicts = read([(talk, reply.text) for talk, reply in zip(talks, replies, strict=True)])
+    return [_row(*made) for made in zip(asked, replies, verdicts, strict=True)]
+
+
+def _row(question: _Question, reply: SampledReply, verdict: Reading) -> Reply:
     return Reply(
         system=question.system.name,
         set=question.set,
