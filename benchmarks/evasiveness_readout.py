@@ -1,25 +1,23 @@
-"""The read-out of the reply classifier, tf-idf and the named features: rows, weights and splits.
+"""The read-out of the reply classifier, and tf-idf beside it: rows, weights and splits.
 
-All three see the same rows with the same weights, and nothing of what is judged is learnt from:
+Both see the same rows with the same weights, and nothing of what is judged is learnt from:
 refusals are judged with the system left out (and, stricter, its family), styles with the
-publication left out, and the project's own demonstrations in five parts divided by prompt. Reach,
+publication left out, and texts of this project on the sides that nothing is learnt from. Reach,
 weights and penalties were chosen while watching these figures, so they flatter a little.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from evasiveness_rows import STYLES, Case, all_cases
+from evasiveness_rows import STYLES, Case
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from cai.evasiveness.classifier import Style
 from cai.evasiveness.features import extract
@@ -41,12 +39,12 @@ STYLE_WEIGHT = 400.0  # of a share
 STYLE_FEATURES = 0.5  # scale of the named features beside the states, in the style model
 FAMILIES = {"llama2new": ("llama2new", "llama2orig"), "llama2orig": ("llama2new", "llama2orig")}
 HUMAN = ("xstest", "chatgpt_refusals", "pyrit_refusal")
-PARTS = 5
-READ_OUT, FEATURES, TFIDF = KINDS = ("read-out", "features", "tf-idf")
+READ_OUT, TFIDF = KINDS = ("read-out", "tf-idf")
 FITTED_TO = (
-    "labels of XSTest, chatgpt-refusals, PyRIT, safety-rbr and a language model's labels of replies"
-    " of the Constitutional AI paper and of hh-rlhf; answers of OpenAssistant and Self-Instruct;"
-    " texts of this project. None of these texts is shipped."
+    "labels of XSTest (CC BY 4.0), chatgpt-refusals, PyRIT, safety-rbr (MIT) and a language model's"
+    " labels of replies of the Constitutional AI paper and of hh-rlhf; answers of OpenAssistant and"
+    " Self-Instruct (Apache 2.0); the train sides of this project's texts. Of all but the last no"
+    " text is shipped."
 )
 
 
@@ -61,6 +59,7 @@ class Cases(NamedTuple):
     source: NDArray[np.str_]
     system: NDArray[np.str_]
     prompt: NDArray[np.str_]
+    held: Flags
 
     @property
     def human(self) -> Flags:
@@ -69,18 +68,17 @@ class Cases(NamedTuple):
 
     @property
     def own(self) -> Flags:
-        """Replies and revisions of the project's demonstrations."""
-        return np.char.startswith(self.source, "demonstrations") & (self.system != "worse")
+        """Texts of this project that comply or object as they were written to."""
+        return np.isin(self.source, ("demonstrations", "judgements")) & (self.style >= 0)
 
 
-def make_cases(model: LanguageModel, data: Path, texts: Sequence[Path]) -> Cases:
-    """Read all rows and run the base over them."""
-    rows = all_cases(data, texts)
+def make_cases(model: LanguageModel, rows: list[Case]) -> Cases:
+    """Run the base over the rows."""
     names = list(extract("", "x"))
     seen = look(model, REACH, names, [(row.prompt, row.response) for row in rows])
-    columns = [np.array([getattr(row, name) for row in rows]) for name in Case._fields[:6]]
-    source, system, prompt, _, refusal, style = columns
-    return Cases(rows, seen, names, refusal, style, source, system, prompt)
+    columns = [np.array([getattr(row, name) for row in rows]) for name in Case._fields]
+    source, system, prompt, _, refusal, style, held = columns
+    return Cases(rows, seen, names, refusal, style, source, system, prompt, held)
 
 
 def refusal_weights(cases: Cases, keep: Flags) -> Floats:
@@ -113,8 +111,6 @@ def design(cases: Cases, kind: str, keep: Flags, styles: bool) -> Matrix:
     n_states = cases.seen.shape[1] - len(cases.names)
     used = [styles or not name.startswith("shape.") for name in cases.names]
     named = cases.seen[:, n_states:][:, used]
-    if kind == FEATURES:
-        return named
     if kind == READ_OUT:
         scale = STYLE_FEATURES if styles else 1.0
         mean, spread = state_scale(cases, keep)
@@ -135,9 +131,14 @@ def fit(cases: Cases, x: Matrix, keep: Flags, styles: bool, kind: str) -> Logist
     """Fit the model of refusal or that of styles to the rows kept."""
     labels = cases.style if styles else cases.refusal
     weigh = style_weights if styles else refusal_weights
-    penalty = {READ_OUT: 1.0, FEATURES: 0.3, TFIDF: 10.0}[kind]
+    penalty = {READ_OUT: 1.0, TFIDF: 10.0}[kind]
     model = LogisticRegression(C=penalty, max_iter=1000)
     return model.fit(x[keep], labels[keep], sample_weight=weigh(cases, keep))
+
+
+def learnt(cases: Cases, styles: bool) -> Flags:
+    """Return the rows that a model may learn from."""
+    return ((cases.style if styles else cases.refusal) >= 0) & ~cases.held
 
 
 Split = tuple[Flags, Flags]
@@ -160,13 +161,8 @@ def style_splits(cases: Cases) -> Iterator[Split]:
 
 
 def own_splits(cases: Cases) -> Iterator[Split]:
-    """Leave parts of the demonstrations out, divided by prompt."""
-    rows = np.flatnonzero(cases.own)
-    folds = GroupKFold(PARTS, shuffle=True, random_state=0)
-    for _, part in folds.split(rows, groups=cases.prompt[rows]):
-        judged = np.zeros(len(cases.rows), dtype=np.bool_)
-        judged[rows[part]] = True
-        yield np.isin(cases.prompt, cases.prompt[judged]), judged
+    """Judge the texts of this project that nothing is learnt from."""
+    yield np.zeros(len(cases.rows), dtype=np.bool_), cases.held
 
 
 def logits(cases: Cases, kind: str, splits: Iterator[Split]) -> Floats:
@@ -174,7 +170,7 @@ def logits(cases: Cases, kind: str, splits: Iterator[Split]) -> Floats:
     found = np.full((len(cases.rows), 1 + len(STYLES)), np.nan)
     for out, judged in splits:
         for styles, columns in ((False, [0]), (True, list(range(1, 1 + len(STYLES))))):
-            keep = ~out & ((cases.style if styles else cases.refusal) >= 0)
+            keep = learnt(cases, styles) & ~out
             x = design(cases, kind, keep, styles)
             scores = fit(cases, x, keep, styles, kind).decision_function(x[judged])
             found[np.ix_(judged, columns)] = scores.reshape(len(scores), -1)
@@ -197,7 +193,7 @@ def fit_readout(model: LanguageModel, cases: Cases) -> Readout:
     weight = np.zeros((1 + len(STYLES), cases.seen.shape[1]))
     bias = np.zeros(len(weight))
     for styles, out in ((False, slice(0, 1)), (True, slice(1, None))):
-        keep = (cases.style if styles else cases.refusal) >= 0
+        keep = learnt(cases, styles)
         fitted = fit(cases, design(cases, READ_OUT, keep, styles), keep, styles, READ_OUT)
         mean, spread = state_scale(cases, keep)
         on_states = fitted.coef_[:, :n_states] / spread

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cai.data.splits import side
 from cai.dialogue import from_messages, to_text
 from cai.evasiveness.classifier import Style
 
@@ -151,7 +152,10 @@ def helper_styles(data: Path) -> list[Row]:
 
 
 class Case(NamedTuple):
-    """One reply with what is known of it; a label of -1 is not known."""
+    """One reply with what is known of it; a label of -1 is not known.
+
+    ``held`` are texts of this project that are not on the train side: nothing is learnt from them.
+    """
 
     source: str
     system: str
@@ -159,7 +163,7 @@ class Case(NamedTuple):
     response: str
     refusal: int
     style: int
-    kind: str = ""
+    held: bool = False
 
 
 COMPLIANCE, ENGAGED, GENERIC, DEFLECTION = map(
@@ -167,8 +171,8 @@ COMPLIANCE, ENGAGED, GENERIC, DEFLECTION = map(
 )
 
 
-def all_cases(data: Path, texts: Sequence[Path]) -> list[Case]:
-    """All labelled replies: published ones, and the project's own from the folders ``texts``."""
+def all_cases(data: Path) -> list[Case]:
+    """All labelled replies: published ones, and the project's own."""
     styles = {"deflection": DEFLECTION, "engaged": ENGAGED}
     cases = [
         Case(*row[:5], styles.get(row.kind, -1) if row.label else COMPLIANCE)
@@ -180,9 +184,7 @@ def all_cases(data: Path, texts: Sequence[Path]) -> list[Case]:
     cases += [Case(name, name, q, a, 0, COMPLIANCE) for name, q, a in demonstrations(data)]
     cases += [Case(*row[:4], 1, DEFLECTION) for row in answers_to_other_requests(data)]
     cases += rbr_cases(data)
-    for folder in (BUILT_IN, *texts):
-        cases += own_cases(folder)
-    return cases
+    return cases + own_cases(BUILT_IN)
 
 
 def style_case(row: Row) -> Case:
@@ -213,29 +215,33 @@ def rbr_cases(data: Path) -> list[Case]:
 
 
 def own_cases(folder: Path) -> list[Case]:
-    """Texts of this project, in the format of cai/data/builtin, whose style is known from writing.
+    """Texts of this project whose style is known from how they were written.
 
-    A demonstration's reply does what was asked and its revision objects; what is worse than a
-    reply to a borderline request turns it away. Borderline and helpful requests are answered.
+    A demonstration's reply does what was asked and its revision objects, unless there was nothing
+    to revise; what is worse than a reply to a borderline request turns it away. So it is with the
+    two replies of a judgement that is about declining. Borderline and helpful requests are
+    answered.
     """
     cases = []
-    for path in sorted(folder.glob("demonstrations*.jsonl")):
-        source = "demonstrations/built-in" if folder == BUILT_IN else "demonstrations/more"
-        for row in read_jsonl(path):
-            prompt = as_prompt(row)
-            cases.append(Case(source, "response", prompt, row["response"], 0, COMPLIANCE))
-            cases.append(Case(source, "revision", prompt, row["revision"], 1, ENGAGED))
-            if "worse" in row:
-                cases.append(Case(source, "worse", prompt, row["worse"], 1, -1))
+    for row in read_jsonl(folder / "demonstrations.jsonl"):
+        cases.append(own_case("demonstrations", "response", row, COMPLIANCE))
+        if row["revision"] != row["response"]:
+            cases.append(own_case("demonstrations", "revision", row, ENGAGED))
+        if "worse" in row:
+            cases.append(own_case("demonstrations", "worse", row, -1))
+    for row in read_jsonl(folder / "judgements.jsonl"):
+        if row["kind"] == "declines":
+            cases.append(own_case("judgements", "chosen", row, ENGAGED))
+            cases.append(own_case("judgements", "rejected", row, COMPLIANCE))
     for name in ("borderline", "helpful"):
-        for path in sorted(folder.glob(f"{name}*.jsonl")):
-            answered = [row for row in read_jsonl(path) if {"messages", "response"} <= set(row)]
-            cases += [
-                Case(name, name, as_prompt(row), row["response"], 0, COMPLIANCE) for row in answered
-            ]
+        for row in read_jsonl(folder / f"{name}.jsonl"):
+            cases.append(own_case(name, "response", row, COMPLIANCE))
     return cases
 
 
-def as_prompt(row: dict[str, Any]) -> str:
-    """Write the messages of a row as a transcript that the assistant goes on with."""
-    return to_text(from_messages(row["messages"])) + "\n\nAssistant:"
+def own_case(source: str, which: str, row: dict[str, Any], style: int) -> Case:
+    """Return one of a row's texts, by the row's name for it."""
+    talk = from_messages(row["messages"])
+    prompt = to_text(talk) + "\n\nAssistant:"
+    refusal = int(style != COMPLIANCE)
+    return Case(source, which, prompt, row[which], refusal, style, side(talk) != "train")

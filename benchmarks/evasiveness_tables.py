@@ -1,15 +1,14 @@
-"""Tables that show the read-out of the reply classifier beside tf-idf and the named features."""
+"""Tables that show the read-out of the reply classifier beside tf-idf."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from evasiveness_readout import (
     HUMAN,
     KINDS,
-    PARTS,
     READ_OUT,
     TFIDF,
     Cases,
@@ -34,6 +33,8 @@ from cai.lm.load import LanguageModel
 
 Score = Callable[[Floats], Floats]
 DRAWS = 1000
+PARTS = 5
+DECISIONS = ("compliance", "refusal")
 
 
 def f1_scores(tables: Floats) -> Floats:
@@ -83,6 +84,10 @@ def report_refusal(cases: Cases) -> None:
                 for kind in KINDS
             ]
             write_line(name, rows, cells)
+        for name in HUMAN:
+            rows = cases.source == name
+            refused = decide(found[READ_OUT][rows])[0]
+            report_confusions(f"Read-out, {name}", cases.refusal[rows], refused, DECISIONS)
 
 
 def report_reach(cases: Cases) -> None:
@@ -98,7 +103,15 @@ def report_reach(cases: Cases) -> None:
         model = LogisticRegression(C=3.0, max_iter=1000).fit(x[keep], cases.refusal[keep])
         found[numbers[judged]] = model.predict(x[numbers[judged]])
     cell = with_interval(cases.refusal[rows], found[rows], cases.prompt[rows], macro_f1)
-    write_line("chatgpt_refusals, learnt from it", rows, ["", "", cell])
+    write_line("chatgpt_refusals, learnt from it", rows, ["", cell])
+
+
+def report_confusions(name: str, truth: Ints, found: Ints, labels: Sequence[str]) -> None:
+    """Print labels in rows and what the read-out found in columns."""
+    print(f"{name}, labels in rows, findings in columns: " + ", ".join(labels))
+    for number, label in enumerate(labels):
+        counts = np.bincount(found[truth == number], minlength=len(labels))
+        print(f"  {label:34}" + "".join(f"{count:6}" for count in counts))
 
 
 def report_style(cases: Cases) -> None:
@@ -114,34 +127,42 @@ def report_style(cases: Cases) -> None:
 
         cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
         write_line(style, styled & (cases.style == number), cells)
-    print("Read-out, labels in rows, findings in columns: " + ", ".join(STYLES))
-    for number, style in enumerate(STYLES):
-        counts = np.bincount(found[READ_OUT][truth == number], minlength=len(STYLES))
-        print(f"  {style:34}" + "".join(f"{count:6}" for count in counts))
+    report_confusions("Read-out, styles", truth, found[READ_OUT], STYLES)
+
+
+OWN = (
+    ("demonstrations", "revision", Style.ENGAGED),
+    ("judgements", "chosen", Style.ENGAGED),
+    ("demonstrations", "response", Style.COMPLIANCE),
+    ("judgements", "rejected", Style.COMPLIANCE),
+    ("borderline", "response", Style.COMPLIANCE),
+    ("helpful", "response", Style.COMPLIANCE),
+)
+"""Texts of this project: file, name in it, and the style that they were written in."""
 
 
 def report_own(cases: Cases) -> None:
-    """Print how many held-out demonstrations are seen as what they were written to be."""
+    """Print how many texts of this project are seen as what they were written to be."""
     found = {kind: decide(logits(cases, kind, own_splits(cases)))[1] for kind in KINDS}
-    numbers = np.flatnonzero(cases.own)
     quick = np.full(len(cases.rows), -1)
-    for i in numbers:
+    for i in np.flatnonzero(cases.held):
         quick[i] = STYLES.index(classify(cases.rows[i].prompt, cases.rows[i].response).style)
     heads = "  ".join(f"{name:>20}" for name in (*KINDS, "quick form"))
-    print(f"Own texts, share seen right           rows  {heads}")
-    for source in sorted(set(cases.source[cases.own])):
-        for system, style in (("revision", Style.ENGAGED), ("response", Style.COMPLIANCE)):
-            rows = (cases.source == source) & (cases.system == system)
-            cells = [
-                with_interval(
-                    np.zeros(rows.sum(), dtype=np.int64),
-                    (each[rows] != STYLES.index(style)).astype(np.int64),
-                    cases.prompt[rows],
-                    lambda tables: tables[..., 0, 0] / tables.sum((-1, -2)),
-                )
-                for each in (*found.values(), quick)
-            ]
-            write_line(f"{source.split('/')[1]}: {system} = {style}", rows, cells)
+    print(f"Own texts not learnt from, share right  rows  {heads}")
+    for source, which, style in OWN:
+        rows = cases.held & (cases.source == source) & (cases.system == which)
+        cells = [
+            with_interval(
+                np.zeros(rows.sum(), dtype=np.int64),
+                (each[rows] != STYLES.index(style)).astype(np.int64),
+                cases.prompt[rows],
+                lambda tables: tables[..., 0, 0] / tables.sum((-1, -2)),
+            )
+            for each in (*found.values(), quick)
+        ]
+        write_line(f"{source}: {which} = {style}", rows, cells)
+    rows = cases.held & (cases.style >= 0)
+    report_confusions("Read-out, own texts", cases.style[rows], found[READ_OUT][rows], STYLES)
 
 
 def report_speed(model: LanguageModel, cases: Cases) -> None:

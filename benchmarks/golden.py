@@ -37,7 +37,7 @@ RUNS = {
         "pm.members=2", "pm.lower_bound=0.5", "pm.pretrain={inputs}/pairs.jsonl",
         "rl.iterations=3", "rl.watch.evaluate_every=1", "rl.ppo.epochs=2", "rl.critic.start=zero",
         "rl.ppo.entropy_bonus=0.01", "rl.kl.control=adaptive", "rl.critic.warmup_iterations=0",
-        "evaluate.snapshots=2", "evaluate.best_of=2", "evaluate.samples=2",
+        "evaluate.baselines.snapshots=2", "evaluate.baselines.best_of=2", "evaluate.samples=2",
         "evaluate.opinions.human_choices={inputs}/choices.jsonl",
         "evaluate.harmfulness.ratings={inputs}/rated.jsonl",
         "evaluate.paper_tests.folder={inputs}", "evaluate.paper_tests.rows=6", MODES,

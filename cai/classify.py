@@ -16,19 +16,16 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cai.errors import UserError
-from cai.evasiveness.classifier import Reading, classify
+from cai.evasiveness.classifier import Read, Reading, by_rules
 from cai.evasiveness.text import Exchange
 
 if TYPE_CHECKING:
     from cai.lm.load import LanguageModel
-
-Read = Callable[[Sequence[Exchange]], list[Reading]]
-"""A form of the classifier."""
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
@@ -71,11 +68,6 @@ def read_reply(row: object) -> tuple[str, str]:
         raise ValueError("the last of 'messages' must be the assistant's")
     turns = [f"\n\n{_SPEAKERS[who]}: {text}" for who, text in before if who in _SPEAKERS]
     return "".join(turns) + "\n\nAssistant:", response
-
-
-def quickly(exchanges: Sequence[Exchange]) -> list[Reading]:
-    """Classify by rules alone."""
-    return [classify(*exchange) for exchange in exchanges]
 
 
 def load_base(hardware: str) -> LanguageModel:
@@ -141,7 +133,7 @@ def _rows(source: Path) -> Iterator[tuple[dict[str, Any], Exchange]]:
                 raise UserError(f"{source}, line {number}: {error}.") from error
 
 
-def classify_file(source: Path, target: Path, read: Read = quickly) -> int:
+def classify_file(source: Path, target: Path, read: Read = by_rules) -> int:
     """Classify a file's replies; the target appears whole or not at all.
 
     Args:
@@ -198,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
     options = parser.parse_args(arguments)
     try:
-        read = quickly if options.rules else by_meaning(options.hardware)
+        read = by_rules if options.rules else by_meaning(options.hardware)
         classify_file(options.source, options.target, read)
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -1,4 +1,6 @@
-"""Entropy and KL of the systems, against their definition at the temperature of sampling."""
+"""Entropy and KL of the systems at the temperature of sampling, by definition; styles by hand."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +10,9 @@ from tiny import randomise, tiny_config
 from cai.composition import CONF, typed
 from cai.contracts.table import stages
 from cai.dialogue import human
-from cai.evaluation.measures import token_metrics
+from cai.evaluation.measures import style_metrics, token_metrics
 from cai.evaluation.systems import Context, System
+from cai.evasiveness.classifier import Style
 from cai.lm.load import load_model
 from cai.results.systems import Reply
 
@@ -78,3 +81,17 @@ def test_greedy_replies_are_measured_at_temperature_one(model):
         for t in (0.0, 1.0)
     )
     assert greedy == plain
+
+
+def test_styles_are_shares_of_the_replies_to_red_team_prompts():
+    styles = ["compliance"] * 4 + ["engaged"] * 3 + ["generic"] * 2 + ["evasive"]
+    rows = [
+        replace(row([1], prompt=str(i)), style=style, evasive=style == "evasive")
+        for i, style in enumerate(styles)
+    ]
+    others = [replace(rows[0], set="helpful"), replace(rows[0], system="sl_cai")]
+    found = style_metrics([*rows, *others], "rl")
+    named = {style: found["evasiveness" if style == "evasive" else style] for style in Style}
+    shares = {"compliance": 0.4, "engaged": 0.3, "generic": 0.2, "evasive": 0.1, "deflection": 0}
+    assert {style: metric.value for style, metric in named.items()} == pytest.approx(shares)
+    assert 0 < named["compliance"].low < 0.4 < named["compliance"].high < 1

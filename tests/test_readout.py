@@ -1,16 +1,20 @@
 """The classifier that reads hidden states: states by definition, weights by hand, the real base."""
 
+import importlib
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from evasiveness_rows import BUILT_IN, all_cases, own_cases
 from tiny import randomise, tiny_config
 
 from cai.classify import load_base, main
+from cai.config import ModelSource, ReplyClassifier, Strategy
 from cai.errors import UserError
-from cai.evasiveness.classifier import Style
+from cai.evasiveness.classifier import Style, by_rules
+from cai.evasiveness.reader import reader
 from cai.evasiveness.readout import (
     READOUT,
     Classifier,
@@ -137,6 +141,39 @@ def test_weights_survive_their_file(tiny, tmp_path):
     assert replace(found, weight=made.weight, bias=made.bias) == made
 
 
+# The form that a run asks for
+
+
+def test_rules_read_without_a_base(tiny):
+    assert reader(ReplyClassifier.rules, tiny) is by_rules
+
+
+def test_another_base_is_left_as_it_is_and_a_copy_beside_it_reads_once(tiny, monkeypatch):
+    loaded = []
+
+    def load(config, hardware):
+        loaded.append((config.source, config.lora.targets, hardware.strategy))
+        return tiny
+
+    monkeypatch.setattr("cai.evasiveness.reader.embedded_model", lambda: None)
+    monkeypatch.setattr("cai.evasiveness.reader.load_copy", load)
+    monkeypatch.setattr("cai.evasiveness.readout.read_readout", lambda: readout(tiny))
+    read = reader(ReplyClassifier.states, tiny)
+    assert not loaded  # nothing is in memory before there is a reply to read
+    assert len(read(EXCHANGES)) == len(EXCHANGES)
+    assert read(EXCHANGES[:1]) == read(EXCHANGES[:1])
+    assert loaded == [(ModelSource.embedded, ["all-linear"], Strategy.ddp)]
+
+
+def test_a_base_that_cannot_be_had_is_told_at_once(tiny, monkeypatch):
+    def fail():
+        raise UserError("no network")
+
+    monkeypatch.setattr("cai.evasiveness.reader.embedded_model", fail)
+    with pytest.raises(UserError, match="no network"):
+        reader(ReplyClassifier.states, tiny)
+
+
 # The base and the weights that come with the package
 
 
@@ -184,6 +221,34 @@ def test_objections_need_no_phrase(shipped, style, prompt, response):
     (reading,) = shipped([(prompt, response)])
     assert reading.style is style
     assert sum(reading.styles.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "which", "style", "least"),
+    [
+        ("demonstrations", "revision", Style.ENGAGED, 0.8),
+        ("demonstrations", "response", Style.COMPLIANCE, 0.8),
+        ("borderline", "response", Style.COMPLIANCE, 0.8),
+    ],
+)
+def test_texts_of_this_project_that_were_not_learnt_from(shipped, source, which, style, least):
+    cases = [case for case in own_cases(BUILT_IN) if case.held]
+    chosen = [case for case in cases if (case.source, case.system) == (source, which)]
+    found = shipped([(case.prompt, case.response) for case in chosen])
+    assert len(found) > 50
+    assert np.mean([reading.style is style for reading in found]) >= least
+
+
+def test_refusals_of_systems_that_were_not_learnt_from(shipped, real_data):
+    pytest.importorskip("sklearn", reason="fitting needs scikit-learn (the dev extra)")
+    bench = importlib.import_module("evasiveness_readout")
+    rows = [case for case in all_cases(real_data) if case.source == "xstest"][::4]
+    cases = bench.make_cases(shipped.model, rows)
+    for system, judged in bench.refusal_splits(cases, family=False):
+        keep = bench.learnt(cases, styles=False) & ~system
+        seen = bench.design(cases, bench.READ_OUT, keep, styles=False)
+        fitted = bench.fit(cases, seen, keep, False, bench.READ_OUT)
+        assert fitted.score(seen[judged], cases.refusal[judged]) >= 0.85
 
 
 def test_command_reads_meaning(shipped, tmp_path):

@@ -212,8 +212,8 @@ def test_sections_come_in_the_order_of_interest_and_without_data_are_left_out(tm
     page, _, _ = page_of([write_whole(tmp_path / "evaluate-1").path], tmp_path)
     ids = [attributes["id"] for tag, attributes in page.tags if tag == "section"]
     assert ids == [
-        "short", "systems", "samples", "revisions", "labels", "pm", "rl", "judge", "opinions", "harmfulness",
-        "persona", "paper", "transcripts", "measures", "settings",
+        "short", "systems", "samples", "revisions", "labels", "pm", "rl", "judge", "opinions",
+        "harmfulness", "persona", "paper", "transcripts", "measures", "settings",
     ]  # fmt: skip
     links = [attributes["href"] for tag, attributes in page.tags if tag == "a"]
     assert links[: len(ids)] == [f"#{name}" for name in ids]

@@ -78,7 +78,7 @@ def test_snapshots_of_the_policy_are_systems_of_their_own(made):
         "stage=evaluate",
         "rl.iterations=3",
         "rl.watch.evaluate_every=1",
-        "evaluate.snapshots=2",
+        "evaluate.baselines.snapshots=2",
     )
     artifact = made(*keys, "rl.watch.guard=off", "evaluate.persona=false")
     systems = artifact.summary.read().systems

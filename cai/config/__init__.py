@@ -34,6 +34,7 @@ from cai.config.choices import (
     Policy,
     Principles,
     Quantization,
+    ReplyClassifier,
     Revisions,
     Schedule,
     Start,
@@ -42,6 +43,7 @@ from cai.config.choices import (
 )
 from cai.config.endpoint import EndpointConfig
 from cai.config.evaluate import (
+    BaselinesConfig,
     EvaluateConfig,
     HarmfulnessConfig,
     OpinionsConfig,
@@ -96,6 +98,7 @@ __all__ = [
     "AdapterConfig",
     "AdvantageConfig",
     "Average",
+    "BaselinesConfig",
     "ComparisonPrinciple",
     "Config",
     "ConstitutionConfig",
@@ -146,6 +149,7 @@ __all__ = [
     "Quantization",
     "RLConfig",
     "RecipeConfig",
+    "ReplyClassifier",
     "ReviseConfig",
     "RevisionPrinciple",
     "Revisions",

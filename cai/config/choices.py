@@ -34,6 +34,13 @@ class Dialect(Enum):
     text = "text"
 
 
+class ReplyClassifier(Enum):
+    """How the style of a reply is found."""
+
+    states = "states"
+    rules = "rules"
+
+
 class DataSource(Enum):
     """Where the prompts and comparisons come from."""
 

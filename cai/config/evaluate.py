@@ -7,11 +7,24 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from cai.config.choices import PaperMode
+from cai.config.choices import PaperMode, ReplyClassifier
 from cai.config.content import reads_file, reads_folder
 from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
+
+
+@dataclass
+class BaselinesConfig:
+    """Systems that are compared beside those of the recipe."""
+
+    best_of: int = MISSING
+    snapshots: int = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least("evaluate.baselines.best_of", self.best_of, 1)
+        at_least("evaluate.baselines.snapshots", self.snapshots, 0)
 
 
 @dataclass
@@ -62,12 +75,12 @@ class EvaluateConfig:
 
     prompts: int = MISSING
     samples: int = MISSING
-    best_of: int = MISSING
-    snapshots: int = MISSING
     temperature: float = MISSING
     reply_tokens: int = MISSING
     batch_size: int = MISSING
     bootstrap: int = MISSING
+    classifier: ReplyClassifier = MISSING
+    baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     persona: bool = MISSING
     opinions: OpinionsConfig = field(default_factory=OpinionsConfig)
     harmfulness: HarmfulnessConfig = field(default_factory=HarmfulnessConfig)
@@ -80,10 +93,8 @@ class EvaluateConfig:
             1,
             prompts=self.prompts,
             samples=self.samples,
-            best_of=self.best_of,
             reply_tokens=self.reply_tokens,
             batch_size=self.batch_size,
             bootstrap=self.bootstrap,
         )
-        at_least_all("evaluate", 0, snapshots=self.snapshots)
         within("evaluate.temperature", self.temperature, 0.0, 5.0)

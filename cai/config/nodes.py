@@ -17,6 +17,7 @@ from cai.config.choices import (
     Outcome,
     Policy,
     Quantization,
+    ReplyClassifier,
     Start,
     TooLong,
     TrackingMode,
@@ -137,7 +138,6 @@ class ScaleConfig:
     helpful_examples: int = MISSING
     demonstrations: int = MISSING
     revise_prompts: int = MISSING
-    sft_epochs: float = MISSING
     feedback_prompts: int = MISSING
     helpful_pairs: int = MISSING
     rl_iterations: int = MISSING
@@ -145,6 +145,7 @@ class ScaleConfig:
     reply_tokens: int = MISSING
     critique_tokens: int = MISSING
     evaluate_prompts: int = MISSING
+    classifier: ReplyClassifier = MISSING
 
 
 @dataclass

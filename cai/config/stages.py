@@ -13,6 +13,7 @@ from cai.config.choices import (
     LabelKind,
     Method,
     Principles,
+    ReplyClassifier,
     Revisions,
     Start,
 )
@@ -33,6 +34,7 @@ class HelpfulConfig(SupervisedConfig):
     examples: int = MISSING
     demonstrations: int = MISSING
     gate_prompts: int = MISSING
+    classifier: ReplyClassifier = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -125,7 +125,7 @@ def judge(config: Config) -> Work:
 def evaluate(config: Config) -> Work:
     """Count what the evaluate stage does."""
     c = config.node("evaluate", EvaluateConfig)
-    replies = 3 * (3 + c.snapshots) * c.prompts * c.samples
+    replies = 3 * (3 + c.baselines.snapshots) * c.prompts * c.samples
     length = PROMPT + c.reply_tokens
     judged = 3 * c.prompts * 2 * 4 * PROMPT if c.opinions.constitution else 0
     read, sampled = _paper_tests(c.paper_tests) if c.paper_tests.folder else (0, 0)

@@ -13,7 +13,8 @@ from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation,
 from cai.data.records import Prompt
 from cai.data.sources import Corpus
 from cai.dialogue import to_text
-from cai.evasiveness.classifier import classify
+from cai.evasiveness.classifier import Read, Reading
+from cai.evasiveness.reader import reader
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter
 from cai.lm.packing import Tree
@@ -89,7 +90,7 @@ def load_systems(
         if adapter is not None:
             model.add_adapter(adapter, 0, result.model)
         systems.append(System(name, result.name, adapter))
-    if (n := settings.evaluate.best_of) > 1:
+    if (n := settings.evaluate.baselines.best_of) > 1:
         start = systems[-2]  # what RL started from
         systems.append(System(f"best_of_{n}", f"{start.artifact}-best-of-{n}", start.adapter, n))
     return systems + _snapshots(settings, model, inputs.rl)
@@ -100,7 +101,7 @@ def _snapshots(
 ) -> list[System]:
     """Load snapshots of the policy on its way, evenly spread, each a system of its own."""
     kept = [path for path in sorted(policy.snapshots.glob("*")) if has_adapter(path)]
-    n = min(settings.evaluate.snapshots, len(kept))
+    n = min(settings.evaluate.baselines.snapshots, len(kept))
     systems = []
     for folder in (kept[len(kept) * (k + 1) // n - 1] for k in range(n)):
         step = int(folder.name)
@@ -134,6 +135,7 @@ def sample_all(
     context: Context, prompts: dict[str, list[Prompt]], out: Evaluation, pm: RewardModel
 ) -> list[Reply]:
     """Sample every system's replies to every held-out prompt, and classify them."""
+    read = reader(context.evaluate.classifier, context.model)
     asked = [
         _Question(system, kind, prompt, sample)
         for system in context.systems
@@ -147,15 +149,19 @@ def sample_all(
         for system in context.systems:
             chosen = [asked[i] for i in part if asked[i].system is system]
             if chosen:
-                replies = _replies(context, system, chosen, pm)
-                rows += [_row(*pair) for pair in zip(chosen, replies, strict=True)]
+                rows += _rows(chosen, _replies(context, system, chosen, pm), read)
         return rows
 
     return make_rows(out.sampled, len(asked), context.evaluate.batch_size, make, "evaluate")
 
 
-def _row(question: _Question, reply: SampledReply) -> Reply:
-    verdict = classify(to_text(question.prompt.conversation), reply.text)
+def _rows(asked: Sequence[_Question], replies: Sequence[SampledReply], read: Read) -> list[Reply]:
+    talks = [to_text(question.prompt.conversation) for question in asked]
+    verdicts = read([(talk, reply.text) for talk, reply in zip(talks, replies, strict=True)])
+    return [_row(*made) for made in zip(asked, replies, verdicts, strict=True)]
+
+
+def _row(question: _Question, reply: SampledReply, verdict: Reading) -> Reply:
     return Reply(
         system=question.system.name,
         set=question.set,

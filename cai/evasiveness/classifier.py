@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -28,7 +28,7 @@ import numpy as np
 
 from cai.evasiveness.boilerplate import comforts_by_rote
 from cai.evasiveness.features import extract
-from cai.evasiveness.text import clean_reply
+from cai.evasiveness.text import Exchange, clean_reply
 
 WEIGHTS = Path(__file__).with_name("weights.json")
 
@@ -65,6 +65,10 @@ class Reading(NamedTuple):
     """That the request is declined; in 0..1."""
     styles: Mapping[Style, float]
     """Probability of every style, whether or not the request is declined; they sum to 1."""
+
+
+Read = Callable[[Sequence[Exchange]], list[Reading]]
+"""A form of the classifier: prompts and replies to readings."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,11 @@ def classify(prompt: str, response: str, model: Model | None = None) -> Reading:
     features = extract(prompt, response)
     scores = {style: _score(model.styles[style], features) for style in Style}
     return read(response, refusal_probability(features, model), scores)
+
+
+def by_rules(exchanges: Sequence[Exchange]) -> list[Reading]:
+    """Classify many replies in the quick form."""
+    return [classify(*exchange) for exchange in exchanges]
 
 
 def clustered_rate(

@@ -61,6 +61,7 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
             base.strip()
             return _keep(key, LanguageModel(base, config, hardware), base)
     _kept.clear()
+    parallel.keep_in_step(None)
     base = _load(config, hardware)
     return _keep(key, LanguageModel(base, config, hardware), base)
 
@@ -113,7 +114,6 @@ def _place(network: PreTrainedModel, config: ModelConfig, hardware: HardwareConf
     """Put a base on its device, or a part of it on each."""
     device = torch_device(hardware)
     network.eval()
-    parallel.keep_in_step(None)
     if is_sharded(hardware):
         shard(network, device)
     if config.quantization is Quantization.none:

@@ -19,7 +19,10 @@ HEADLINE: Columns = {
     "over_refusal": ("over-refuses", 2),
 }
 DECLINING: Columns = {
+    "compliance": ("complies", 2),
     "engaged": ("engages", 2),
+    "generic": ("moralises", 2),
+    "deflection": ("deflects", 2),
     "boilerplate": ("boilerplate", 2),
     "recurrence": ("recurrence", 2),
 }

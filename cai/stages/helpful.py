@@ -21,7 +21,7 @@ from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
 from cai.data.records import Demonstration
 from cai.data.sources import Corpus, Principles, load_corpus
 from cai.dialogue import to_text
-from cai.evasiveness.classifier import classify
+from cai.evasiveness.reader import reader
 from cai.jsonl import to_json
 from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
@@ -125,13 +125,12 @@ def _gate(
 ) -> None:
     """Measure how often the assistant refuses held-out red-team prompts, and say what follows."""
     prompts = corpus.red_team.validation[: settings.helpful.gate_prompts]
+    read = reader(settings.helpful.classifier, speaker[0])
     seeds = [seed_of(settings.data.seed, "gate", prompt.id) for prompt in prompts]
     talks = [prompt.conversation for prompt in prompts]
     sampling = Sampling(GATE_TOKENS, temperature=settings.model.temperature)
     replies = sample_replies(*speaker, talks, seeds, sampling) if talks else []
-    verdicts = [
-        classify(to_text(talk), reply.text) for talk, reply in zip(talks, replies, strict=True)
-    ]
+    verdicts = read([(to_text(t), reply.text) for t, reply in zip(talks, replies, strict=True)])
     refusal = sum(verdict.refusal for verdict in verdicts) / max(1, len(verdicts))
     if not verdicts:
         words = "not measured"

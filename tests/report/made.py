@@ -177,7 +177,7 @@ def _metrics(draw, lift):
             "judge_score_red_team", "judge_score_helpful", "pm_score_red_team",
             "twin_score_red_team", "pm_score_helpful", "twin_score_helpful",
             "absolute_harmfulness", "absolute_harmfulness_greedy", "persona_consistency",
-            "sycophancy")  # fmt: skip
+            "sycophancy", "compliance", "generic", "deflection")  # fmt: skip
     for key in rest:
         value = draw.random()
         metrics[key] = Metric(value, value - 0.1, value + 0.1)
