@@ -13,7 +13,7 @@ import pytest
 
 from cai.config.choices import TrackingMode
 
-STAGES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "evaluate")
+STAGES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "judge", "evaluate")
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
 
 
