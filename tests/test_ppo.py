@@ -46,6 +46,7 @@ def settings(**changes):
         "min_reply_tokens": 1,
         "epochs": 2,
         "minibatches": 2,
+        "full_finetuning": False,
         "optimizer": OptimizerKind.adamw,
         "lr": 5e-3,
         "schedule": Schedule.constant,

@@ -144,6 +144,17 @@ class Config:
     stage: str = MISSING
     outputs: str = MISSING
 
+    def __post_init__(self) -> None:
+        """Check what concerns several nodes."""
+        sft, rl = getattr(self, "sft", None), getattr(self, "rl", None)
+        if not (isinstance(sft, SFTConfig) and isinstance(rl, RLConfig)):
+            return
+        if self.recipe.start is Start.sft and sft.full_finetuning and not rl.full_finetuning:
+            raise UserError(
+                "sft.full_finetuning=true leaves no adapter that RL could go on with: set "
+                "rl.full_finetuning=true"
+            )
+
     def node(self, name: str, kind: type[Node]) -> Node:
         """Return a node as the class that it has.
 

@@ -67,6 +67,7 @@ class RLConfig:
     min_reply_tokens: int = MISSING
     epochs: int = MISSING
     minibatches: int = MISSING
+    full_finetuning: bool = MISSING
     optimizer: OptimizerKind = MISSING
     lr: float = MISSING
     schedule: Schedule = MISSING

@@ -100,6 +100,7 @@ class SFTConfig:
     up_to_round: int = MISSING
     helpful_per_revision: float = MISSING
     helpful_source: HelpfulSource = MISSING
+    full_finetuning: bool = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
