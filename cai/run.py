@@ -113,8 +113,10 @@ def describe(steps: list[Step], config: Config, memory: Mapping[str, Footprint])
         lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}{held}")
     if pending:
         total = sum(cost.minutes for cost in costs.values())
-        lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")
-        lines.append("GiB: the peak on each device, when its micro-batches are full")
+        lines.append(
+            f"about {total:.0f} minutes: an estimate from two seconds of measuring here; GiB: at "
+            "the peak of a device"
+        )
     return "\n".join(lines)
 
 
