@@ -14,6 +14,7 @@ import pytest
 import test_dpo
 import test_ppo
 import test_training
+import test_whole
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -141,6 +142,14 @@ def train_sharded(out):
     train(out, Strategy.shard)
 
 
+def train_whole(out):
+    """Run in both processes: train all weights."""
+    with connected():
+        hardware = tiny.tiny_hardware(devices=2)
+        model, _ = test_whole.train(hardware, optimizer(), Path(out) / f"{parallel.rank()}")
+        torch.save(test_whole.flat(model, "all"), Path(out) / f"{parallel.rank()}.pt")
+
+
 def read_sharded(out):
     """Run in both processes: sample shares of unequal length, and score."""
     with connected():
@@ -251,6 +260,15 @@ def test_two_processes_learn_what_one_learns(trained, method):
     torch.testing.assert_close(first, alone, atol=1e-4, rtol=0)
     for ours, theirs in zip(history, numbers, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
+
+
+def test_two_processes_train_all_weights_as_one_does(hardware, tmp_path):
+    code, text = two(str(HERE / "test_parallel.py"), "train_whole", str(tmp_path))
+    assert code == 0, text
+    first, second = (torch.load(tmp_path / f"{n}.pt") for n in (0, 1))
+    alone, _ = test_whole.train(hardware, optimizer(), tmp_path / "alone")
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, test_whole.flat(alone, "all"), atol=1e-4, rtol=0)
 
 
 def test_fewer_replies_than_processes_is_said(hardware, monkeypatch):

@@ -137,3 +137,9 @@ def test_an_adapter_on_a_tuned_base_is_refused():
         composed_config("stage=rl", "sft.full_finetuning=true")
     composed_config("stage=rl", "sft.full_finetuning=true", "rl.full_finetuning=true")
     composed_config("stage=sft", "sft.full_finetuning=true")
+
+
+@pytest.mark.parametrize("stage", ["sft", "pm", "rl"])
+def test_a_sharded_base_is_refused_before_anything_runs(stage):
+    with pytest.raises(UserError, match=rf"shard keeps the base frozen: set {stage}\.full"):
+        composed_config("stage=rl", "hardware=shard", f"{stage}.full_finetuning=true")

@@ -146,6 +146,13 @@ class Config:
 
     def __post_init__(self) -> None:
         """Check what concerns several nodes."""
+        for name in ("sft", "pm", "rl"):
+            whole = getattr(getattr(self, name, None), "full_finetuning", False)
+            if whole is True and self.hardware.strategy is Strategy.shard:
+                raise UserError(
+                    f"hardware.strategy=shard keeps the base frozen: set {name}.full_finetuning="
+                    "false or hardware.strategy=ddp"
+                )
         sft, rl = getattr(self, "sft", None), getattr(self, "rl", None)
         if not (isinstance(sft, SFTConfig) and isinstance(rl, RLConfig)):
             return
