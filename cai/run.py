@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from cai import parallel
 from cai.config import Config
 from cai.contracts.table import stages
+from cai.errors import UserError
 from cai.files import write_json
-from cai.lm.device import processes_of
+from cai.lm.device import memory_of, processes_of
+from cai.lm.footprint import Footprint, footprint, remedy, shape_of
 from cai.lm.load import load_model
 from cai.lm.speed import measure
 from cai.pipeline.cost import Cost, cost_of
@@ -41,8 +44,10 @@ def run(config: Config, folder: Path) -> None:
 def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store, stages())
+    memory = footprints(steps, config)
+    check_memory(memory, config)
     if parallel.is_global_zero():
-        log.info("\n%s", describe(steps, config))
+        log.info("\n%s", describe(steps, config, memory))
     result = execute(steps, config, store, folder)
     if not parallel.is_global_zero():
         return
@@ -67,18 +72,51 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", category=category)
 
 
-def describe(steps: list[Step], config: Config) -> str:
+def footprints(steps: list[Step], config: Config) -> dict[str, Footprint]:
+    """Estimate the peak memory of what is still to be made, in each process."""
+    pending = [step.stage for step in steps if step.state is not State.reuse]
+    if not pending:
+        return {}
+    shape, world = shape_of(config.model), processes_of(config.hardware).world_size
+    return {
+        stage.name: footprint(shape, stage.cost(config).holds, config, world) for stage in pending
+    }
+
+
+def check_memory(memory: Mapping[str, Footprint], config: Config) -> None:
+    """Refuse what can't fit.
+
+    Raises:
+        UserError: Names the stage that needs most, what takes most of it, and the key to change.
+    """
+    if not memory:
+        return
+    stage, found = max(memory.items(), key=lambda item: item[1].peak)
+    room = memory_of(config.hardware)
+    if found.peak > room:
+        part, advice = remedy(found, config)
+        raise UserError(
+            f"stage {stage} needs about {found.peak:.1f} GiB on each device, and there are "
+            f"{room:.1f}; {part} {getattr(found, part):.1f} of it: {advice}"
+        )
+
+
+def describe(steps: list[Step], config: Config, memory: Mapping[str, Footprint]) -> str:
     """Write the plan as a table: what runs, and what it should take on this machine."""
     pending = [step for step in steps if step.state is not State.reuse]
     costs = estimate(pending, config)
-    lines = [f"{'stage':10}{'':9}{'prompts':>9}{'tokens':>10}{'minutes':>9}"]
+    lines = [f"{'stage':10}{'':9}{'prompts':>9}{'tokens':>10}{'minutes':>9}{'GiB':>7}"]
     for step in steps:
         cost = costs.get(step.stage.name)
-        figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else f"{'':28}"
-        lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}")
+        figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else ""
+        held = f"{memory[step.stage.name].peak:7.1f}" if cost else ""
+        lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}{held}")
     if pending:
         total = sum(cost.minutes for cost in costs.values())
-        lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")
+        lines.append(
+            f"about {total:.0f} minutes: an estimate from two seconds of measuring here; GiB: at "
+            "the peak of a device"
+        )
     return "\n".join(lines)
 
 

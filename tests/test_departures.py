@@ -35,3 +35,5 @@ def test_a_departure_is_said_when_it_is_made(change, said):
 
 def test_full_finetuning_trains_more_than_adapters():
     assert "but for the preference model" in departures({"pm.full_finetuning": True})[0]
+    both = departures({"sft.full_finetuning": True, "rl.full_finetuning": True})[0]
+    assert "but for SL-CAI and the policy" in both

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import test_dpo
 import test_ppo
 import test_training
+import test_whole
 import tiny
 import torch
 from safetensors.torch import load_file
@@ -136,6 +138,16 @@ def train_sharded(out):
     train(out, Strategy.shard)
 
 
+def train_whole(out):
+    """Run in both processes: train all weights."""
+    with connected():
+        hardware = tiny.tiny_hardware(devices=2)
+        model, _ = test_whole.train(
+            hardware, tiny.tiny_supervised(), Path(out) / f"{parallel.rank()}"
+        )
+        torch.save(test_whole.flat(model, "all"), Path(out) / f"{parallel.rank()}.pt")
+
+
 def read_sharded(out):
     """Run in both processes: sample shares of unequal length, and score."""
     with connected():
@@ -248,6 +260,15 @@ def test_two_processes_learn_what_one_learns(trained, method):
         assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-5)
 
 
+def test_two_processes_train_all_weights_as_one_does(hardware, tmp_path):
+    code, text = two(str(HERE / "test_parallel.py"), "train_whole", str(tmp_path))
+    assert code == 0, text
+    first, second = (torch.load(tmp_path / f"{n}.pt") for n in (0, 1))
+    alone, _ = test_whole.train(hardware, tiny.tiny_supervised(), tmp_path / "alone")
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, test_whole.flat(alone, "all"), atol=1e-4, rtol=0)
+
+
 def test_fewer_replies_than_processes_is_said(hardware, monkeypatch):
     monkeypatch.setattr(parallel, "world_size", lambda: 7)
     with pytest.raises(UserError, match=r"rl\.rollout\.prompts=6 is too few for 7 processes"):
@@ -309,24 +330,67 @@ def checksums(outputs):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """The results of the command by two processes and by one."""
-    outputs = tmp_path_factory.mktemp("two")
-    code, text = two("-m", "cai", *TOUR, f"outputs={outputs}")
-    assert code == 0, text
+def by_one(tmp_path_factory):
+    """The results of the command by one process."""
     alone = tmp_path_factory.mktemp("one")
     command = [sys.executable, "-m", "cai", *TOUR, "hardware.devices=1", f"outputs={alone}"]
     subprocess.run(command, check=True, capture_output=True)
-    return outputs, alone, text
+    return alone
 
 
-def test_the_command_makes_what_one_process_makes(both):
-    outputs, alone, text = both
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory):
+    """The results of the command by two processes, and what they say."""
+    outputs = tmp_path_factory.mktemp("two")
+    code, text = two("-m", "cai", *TOUR, f"outputs={outputs}")
+    assert code == 0, text
+    return outputs, text
+
+
+@pytest.fixture(scope="module")
+def by_two_sharded(tmp_path_factory):
+    """The same with one base between them."""
+    outputs = tmp_path_factory.mktemp("sharded")
+    code, text = two("-m", "cai", *TOUR, "hardware.strategy=shard", f"outputs={outputs}")
+    assert code == 0, text
+    return outputs, text
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same(ours, theirs):
+    """Compare what JSON holds; numbers that come of trained weights up to their rounding."""
+    if isinstance(theirs, float):
+        assert ours == pytest.approx(theirs, abs=1e-3)
+        return
+    assert type(ours) is type(theirs)
+    if isinstance(theirs, dict):
+        assert ours.keys() == theirs.keys()
+        ours, theirs = list(ours.values()), list(theirs.values())
+    if not isinstance(theirs, list):
+        assert ours == theirs
+        return
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_same(mine, other)
+
+
+DATA = {"revise": ["revisions"], "feedback": ["pairs", "labels"],
+        "evaluate": ["replies", "matches", "persona"]}  # fmt: skip
+
+
+@pytest.mark.parametrize("several", ["by_two", "by_two_sharded"])
+def test_the_command_makes_what_one_process_makes(several, by_one, request):
+    (outputs, text), alone = request.getfixturevalue(several), by_one
     ours, theirs = finished(outputs), finished(alone)
     assert set(ours) == set(theirs)
     assert {ours[name].name for name in theirs} == {path.name for path in theirs.values()}
-    replies = [found["feedback"] / "pairs.jsonl" for found in (ours, theirs)]
-    assert replies[0].read_text() == replies[1].read_text()
+    for stage, files in DATA.items():
+        for file in files:
+            made, other = (found[stage] / f"{file}.jsonl" for found in (ours, theirs))
+            assert rows(other)
+            assert_same(rows(made), rows(other))
     weights = sorted(alone.rglob("*.safetensors"))
     assert len(weights) == 6
     for path in weights:
@@ -349,22 +413,28 @@ def lives(process):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are found by /proc")
-@pytest.mark.parametrize("victim", ["first", "second"])
-def test_a_killed_process_takes_the_other_along_and_the_run_goes_on(both, tmp_path, victim):
-    outputs, _, _ = both
+@pytest.mark.parametrize("victim, stage", [("first", "rl"), ("second", "rl"), ("second", "revise")])
+def test_a_killed_process_takes_the_other_along_and_the_run_goes_on(
+    by_two, tmp_path, victim, stage
+):
+    outputs, _ = by_two
     process = start("-m", "cai", *TOUR, f"outputs={tmp_path}")
     until = time.monotonic() + 200
-    while not list(tmp_path.glob("artifacts/rl-*.partial")) and time.monotonic() < until:
+    while not list(tmp_path.glob(f"artifacts/{stage}-*.partial")) and time.monotonic() < until:
         time.sleep(0.02)
     second = child_of(process)
     os.kill(process.pid if victim == "first" else second, signal.SIGKILL)
     process.communicate(timeout=60)  # ends when both have let go of the output
     assert process.returncode != 0
     assert not lives(second)
-    assert "rl" not in finished(tmp_path)
+    assert stage not in finished(tmp_path)
     code, text = two("-m", "cai", *TOUR, f"outputs={tmp_path}")
     assert code == 0, text
     assert checksums(tmp_path) == checksums(outputs)
+
+
+def test_nobody_waits_for_a_lost_process_longer_than_minutes():
+    assert timedelta(minutes=1) < parallel.PATIENCE <= timedelta(minutes=15)
 
 
 def test_a_sweep_is_refused(tmp_path):

@@ -41,6 +41,7 @@ def settings(**changes):
     """Keys of inner nodes are dotted."""
     made = RLConfig(
         iterations=4,
+        full_finetuning=False,
         rollout=RolloutConfig(
             prompts=6, red_team_share=0.5, temperature=1.0, reply_tokens=8, min_reply_tokens=1
         ),

@@ -193,6 +193,24 @@ class Config:
     stage: str = MISSING
     outputs: str = MISSING
 
+    def __post_init__(self) -> None:
+        """Check what concerns several nodes."""
+        for name in ("sft", "pm", "rl"):
+            whole = getattr(getattr(self, name, None), "full_finetuning", False)
+            if whole is True and self.hardware.strategy is Strategy.shard:
+                raise UserError(
+                    f"hardware.strategy=shard keeps the base frozen: set {name}.full_finetuning="
+                    "false or hardware.strategy=ddp"
+                )
+        sft, rl = getattr(self, "sft", None), getattr(self, "rl", None)
+        if not (isinstance(sft, SFTConfig) and isinstance(rl, RLConfig)):
+            return
+        if self.recipe.start is Start.sft and sft.full_finetuning and not rl.full_finetuning:
+            raise UserError(
+                "sft.full_finetuning=true leaves no adapter that RL could go on with: set "
+                "rl.full_finetuning=true"
+            )
+
     def node(self, name: str, kind: type[Node]) -> Node:
         """Return a node as the class that it has.
 

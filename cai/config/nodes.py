@@ -69,6 +69,14 @@ class ModelConfig:
         at_least("model.context", self.context, 1)
         within("model.temperature", self.temperature, 0.01, 5.0)
 
+    def check_trainable(self, key: str) -> None:
+        """Refuse to train all weights of a quantised base, which ``key`` asks for."""
+        if self.quantization is not Quantization.none:
+            raise UserError(
+                f"model.quantization={self.quantization.value} has no weights that can be trained: "
+                f"set {key}=false or model.quantization=none"
+            )
+
 
 @dataclass
 class RevisionPrinciple:

@@ -136,6 +136,7 @@ class RLConfig:
     """PPO against the preference model, or DPO on its comparisons."""
 
     iterations: int = MISSING
+    full_finetuning: bool = MISSING
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     kl: KLConfig = field(default_factory=KLConfig)

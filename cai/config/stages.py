@@ -100,6 +100,7 @@ class SFTConfig(SupervisedConfig):
     up_to_round: int = MISSING
     helpful_per_revision: float = MISSING
     helpful_source: HelpfulSource = MISSING
+    full_finetuning: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -123,6 +123,11 @@ class SFTSettings:
     sft: SFTConfig
     seed: int
 
+    def __post_init__(self) -> None:
+        """Check that what should be trained can be."""
+        if self.sft.full_finetuning:
+            self.model.check_trainable("sft.full_finetuning")
+
 
 @dataclass(frozen=True)
 class SFTInputs:

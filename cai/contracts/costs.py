@@ -9,19 +9,21 @@ from cai.config import (
     EvaluateConfig,
     FeedbackConfig,
     HelpfulConfig,
+    HelpfulSource,
     JudgeConfig,
     JudgeMethod,
     JudgeSource,
     PaperMode,
     PaperTestsConfig,
     PMConfig,
+    Policy,
     ReviseConfig,
     RLConfig,
     SFTConfig,
 )
 from cai.data.pairs import read_pairs
 from cai.data.records import Comparison
-from cai.pipeline.stage import Work
+from cai.pipeline.stage import Holds, Work
 
 PROMPT = 70
 """Tokens of a typical prompt; requests and comparisons are counted as multiples of it."""
@@ -38,7 +40,10 @@ def helpful(config: Config) -> Work:
     c = config.node("helpful", HelpfulConfig)
     n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
     trained = int(n * 2.5 * PROMPT * c.epochs)
-    return Work(n, 0, c.gate_prompts * 48, trained)
+    tuned = int(c.fine_tune)
+    holds = Holds(tuned, tuned, optimizer=c.optimizer.kind, length=3 * PROMPT, read=0.5,
+                  rows=c.gate_prompts)  # fmt: skip
+    return Work(n, 0, c.gate_prompts * 48, trained, holds)
 
 
 def revise(config: Config) -> Work:
@@ -48,7 +53,8 @@ def revise(config: Config) -> Work:
     per_step = (c.critique_tokens + c.reply_tokens) // 2 if c.critique else c.reply_tokens
     context = PROMPT * (3 + 4 * c.few_shots)
     sampled = c.prompts * c.reply_tokens + steps * per_step
-    return Work(c.prompts, c.prompts * PROMPT + steps * context, sampled, 0)
+    holds = Holds(1, length=context + c.reply_tokens, rows=c.prompts)
+    return Work(c.prompts, c.prompts * PROMPT + steps * context, sampled, 0, holds)
 
 
 def sft(config: Config) -> Work:
@@ -56,7 +62,11 @@ def sft(config: Config) -> Work:
     c, r = config.node("sft", SFTConfig), config.node("revise", ReviseConfig)
     rounds = min(c.up_to_round, r.rounds) if c.revisions.value == "all" else 1
     n = int(r.prompts * rounds * (1 + c.helpful_per_revision))
-    return Work(n, 0, 0, int(n * 2 * PROMPT * c.epochs))
+    asked = n if c.helpful_source is HelpfulSource.model else 0
+    whole = int(c.full_finetuning)
+    holds = Holds(2 - whole, 1 - whole, whole, optimizer=c.optimizer.kind, length=2 * PROMPT,
+                  read=0.5, rows=asked)  # fmt: skip
+    return Work(n, 0, 0, int(n * 2 * PROMPT * c.epochs), holds)
 
 
 def feedback(config: Config) -> Work:
@@ -68,7 +78,9 @@ def feedback(config: Config) -> Work:
     length = PROMPT * 4 * (1 + c.few_shots)
     chains = questions * c.chains if c.cot else 0
     read = questions * length + chains * (length + s.chain_tokens)
-    return Work(c.prompts, read, c.prompts * 2 * s.reply_tokens + chains * s.chain_tokens, 0)
+    sampled = c.prompts * 2 * s.reply_tokens + chains * s.chain_tokens
+    longest = max(PROMPT + s.reply_tokens, length + s.chain_tokens if c.cot else 0)
+    return Work(c.prompts, read, sampled, 0, Holds(2, length=longest, rows=2 * c.prompts))
 
 
 def pm(config: Config) -> Work:
@@ -81,7 +93,15 @@ def pm(config: Config) -> Work:
         found = read_pairs(Path(c.pretrain)).values()
         pairs += len(found)
         trained += sum(map(_tokens, found))
-    return Work(pairs, 2 * 60 * length, 0, trained * c.members)
+    whole = int(c.full_finetuning)
+    adapters = 0 if whole else models(c)
+    holds = Holds(adapters, 1 - whole, whole, optimizer=c.optimizer.kind, length=length)
+    return Work(pairs, 2 * 60 * length, 0, trained * c.members, holds)
+
+
+def models(c: PMConfig) -> int:
+    """Count the preference models."""
+    return c.members * (2 if c.holdout_twin else 1)
 
 
 def _tokens(pair: Comparison) -> int:
@@ -95,11 +115,27 @@ def rl(config: Config) -> Work:
     c = config.node("rl", RLConfig)
     replies = c.iterations * c.rollout.prompts
     length = PROMPT + c.rollout.reply_tokens
+    pms = models(config.node("pm", PMConfig))
+    whole = config.node("pm", PMConfig).full_finetuning
+    ppo = config.recipe.policy is Policy.ppo
+    full = int(c.full_finetuning)
+    holds = Holds(
+        adapters=2 - 2 * full + (1 + (0 if whole else pms) if ppo else 0),
+        trained=(2 if ppo else 1) - full,
+        whole=full,
+        copies=full + (pms if ppo and whole else 0),  # the reference, and the preference models
+        optimizer=c.optimizer.kind if ppo else c.dpo.optimizer.kind,
+        undo=ppo,
+        length=length if ppo else 3 * PROMPT,
+        read=c.rollout.reply_tokens / length,
+        rows=c.rollout.prompts if ppo else 0,
+    )
     return Work(
         replies,
         4 * replies * length,
         replies * c.rollout.reply_tokens,
         2 * c.ppo.epochs * replies * length,
+        holds,
     )
 
 
@@ -115,11 +151,12 @@ def judge(config: Config) -> Work:
     length = 3 * PROMPT
     read = 2 * JUDGED * length
     if c.source is not JudgeSource.labels:
-        return Work(0, read, 0, 0)
+        return Work(0, read, 0, 0, Holds(length=length))
     pairs = min(2 * c.pairs, LEARNT) if c.pairs else LEARNT
     if c.method is JudgeMethod.readout:
-        return Work(pairs, read + pairs * length, 0, 0)
-    return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.epochs))
+        return Work(pairs, read + pairs * length, 0, 0, Holds(length=length))
+    holds = Holds(2, 1, optimizer=c.adapter.optimizer.kind, length=length)
+    return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.epochs), holds)
 
 
 def evaluate(config: Config) -> Work:
@@ -137,6 +174,21 @@ def evaluate(config: Config) -> Work:
         (4 * replies + 2 * greedy) * length + judged + read + asked,
         (replies + greedy) * c.reply_tokens + sampled,
         int(rated * c.harmfulness.epochs),
+        _held(config, length),
+    )
+
+
+def _held(config: Config, length: int) -> Holds:
+    """Count what is in memory while systems reply, are scored and predict ratings."""
+    c, pm = config.node("evaluate", EvaluateConfig), config.node("pm", PMConfig)
+    pms, trained = models(pm), int(bool(c.harmfulness.ratings))
+    return Holds(
+        adapters=4 + trained + (0 if pm.full_finetuning else pms),
+        trained=trained,
+        copies=pms if pm.full_finetuning else 0,
+        optimizer=c.harmfulness.optimizer.kind,
+        length=length,
+        rows=3 * c.prompts * c.samples,
     )
 
 

@@ -51,6 +51,11 @@ class RLSettings:
     rl: RLConfig
     seed: int
 
+    def __post_init__(self) -> None:
+        """Check that what should be trained can be."""
+        if self.rl.full_finetuning:
+            self.model.check_trainable("rl.full_finetuning")
+
 
 @dataclass(frozen=True)
 class RLInputs:

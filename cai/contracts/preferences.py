@@ -85,6 +85,11 @@ class PMStageSettings:
     pm: PMConfig
     seed: int
 
+    def __post_init__(self) -> None:
+        """Check that what should be trained can be."""
+        if self.pm.full_finetuning:
+            self.model.check_trainable("pm.full_finetuning")
+
 
 @dataclass(frozen=True)
 class PMInputs:

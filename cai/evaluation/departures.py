@@ -55,7 +55,9 @@ _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
 
 def departures(settings: Settings) -> list[str]:
     """List what differs from the paper under these settings."""
-    whole = ", but for the preference model" if settings.get("pm.full_finetuning") else ""
+    names = {"sft": "SL-CAI", "pm": "the preference model", "rl": "the policy"}
+    full = [name for key, name in names.items() if settings.get(f"{key}.full_finetuning")]
+    whole = f", but for {' and '.join(full)}" if full else ""
     always = [
         f"Adapters (LoRA) on one frozen base are trained instead of whole models{whole}.",
         f"The base is {settings.get('model.name')}, not a 52B pre-trained model.",

@@ -16,7 +16,7 @@ from cai.dialogue import to_text
 from cai.evasiveness.classifier import Read, Reading
 from cai.evasiveness.reader import reader
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter
+from cai.lm.load import LanguageModel, is_tuned
 from cai.lm.packing import Tree
 from cai.results.systems import GreedyReply, Reply
 from cai.sampling.replies import SampledReply, sample_replies
@@ -86,7 +86,7 @@ def load_systems(
     for name, result in results.items():
         if result is None:
             continue
-        adapter = f"system_{result.stage}" if has_adapter(result.model) else None
+        adapter = f"system_{result.stage}" if is_tuned(result.model) else None
         if adapter is not None:
             model.add_adapter(adapter, 0, result.model)
         systems.append(System(name, result.name, adapter))
@@ -100,7 +100,7 @@ def _snapshots(
     settings: EvaluateSettings, model: LanguageModel, policy: PolicyResult
 ) -> list[System]:
     """Load snapshots of the policy on its way, evenly spread, each a system of its own."""
-    kept = [path for path in sorted(policy.snapshots.glob("*")) if has_adapter(path)]
+    kept = [path for path in sorted(policy.snapshots.glob("*")) if is_tuned(path)]
     n = min(settings.evaluate.baselines.snapshots, len(kept))
     systems = []
     for folder in (kept[len(kept) * (k + 1) // n - 1] for k in range(n)):

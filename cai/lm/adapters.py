@@ -89,19 +89,26 @@ def lora_config(settings: AdapterConfig, targets: Targets, task: TaskType) -> Lo
 
 def coverage(network: PreTrainedModel, targets: Targets) -> Coverage:
     """Count the weights that adapters reach, before any is there."""
-    reached = total = 0
+    total = 0
     frozen: Counter[str] = Counter()
     for name, parameter in _body(network):
-        module = name.rpartition(".")[0]
-        hit = any(_matches(module, target) for target in targets.modules) or any(
-            _matches(name, target) for target in targets.parameters
-        )
         total += parameter.numel()
-        if hit:
-            reached += parameter.numel()
-        elif parameter.dim() > 1:
-            frozen[_last(module)] += parameter.numel()
-    return Coverage(reached / max(1, total), [name for name, _ in frozen.most_common(SHOWN)])
+        if parameter.dim() > 1 and not _is_reached(name, targets):
+            frozen[_last(name.rpartition(".")[0])] += parameter.numel()
+    share = n_reached(network, targets) / max(1, total)
+    return Coverage(share, [name for name, _ in frozen.most_common(SHOWN)])
+
+
+def n_reached(network: PreTrainedModel, targets: Targets) -> int:
+    """Return how many weights adapters reach, before any is there."""
+    return sum(p.numel() for name, p in _body(network) if _is_reached(name, targets))
+
+
+def _is_reached(name: str, targets: Targets) -> bool:
+    module = name.rpartition(".")[0]
+    return any(_matches(module, target) for target in targets.modules) or any(
+        _matches(name, target) for target in targets.parameters
+    )
 
 
 def adapted_weights(network: nn.Module, adapter: str) -> Iterator[tuple[LoraLayer, nn.Parameter]]:

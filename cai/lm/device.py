@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import torch
 
 from cai import parallel
@@ -72,3 +75,24 @@ def set_threads(hardware: HardwareConfig, source: ModelSource) -> None:
     torch.set_flush_denormal(True)
     if threads := hardware.threads or int(source is ModelSource.tiny):
         torch.set_num_threads(threads)
+
+
+def device_type(hardware: HardwareConfig) -> str:
+    """Return torch's name for the kind of device, without asking whether it is there."""
+    if hardware.accelerator is Accelerator.auto:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return {"cpu": "cpu", "gpu": "cuda", "mps": "mps"}[hardware.accelerator.value]
+
+
+def memory_of(hardware: HardwareConfig) -> float:
+    """Return the GiB that a process may take: of its GPU, or its share of the machine."""
+    device = device_type(hardware)
+    if device == "cuda":
+        return float(torch.cuda.mem_get_info()[0]) / 2**30
+    if device == "mps":
+        return float(torch.mps.recommended_max_memory()) / 2**30
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total = min(total, int(text))
+    return total / hardware.devices / 2**30

@@ -14,15 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from cai.config import Dtype, HardwareConfig, ModelConfig, Quantization
+from cai.config import Dtype, HardwareConfig, ModelConfig
 from cai.errors import UserError
 from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
 from cai.lm.load import load_copy
 from cai.lm.shard import is_sharded
 from cai.lm.usage import has_classifier, padded_tokenizer
+from cai.lm.whole import WHOLE_FILE, has_whole, save_whole
 
 HEAD_KEY = "base_model.model.score.weight"
-WHOLE_FILE = "model.safetensors"
 WHOLE_HEAD_KEY = "score.weight"
 
 
@@ -91,11 +91,7 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
             "hardware.strategy=shard keeps the base frozen: set pm.full_finetuning=false or "
             "hardware.strategy=ddp"
         )
-    if config.quantization is not Quantization.none:
-        raise UserError(
-            f"model.quantization={config.quantization.value} has no weights that can be trained: "
-            "set pm.full_finetuning=false or model.quantization=none"
-        )
+    config.check_trainable("pm.full_finetuning")
     model = load_copy(replace(config, dtype=Dtype.fp32), hardware)
     if not has_classifier(model.network):
         raise UserError(
@@ -107,7 +103,7 @@ def own_network(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
 
 def has_scalar_model(folder: Path) -> bool:
     """Tell whether a folder holds what ``ScalarModel.save`` wrote."""
-    return has_adapter(folder) or (folder / WHOLE_FILE).exists()
+    return has_adapter(folder) or has_whole(folder)
 
 
 def load_scalar_model(
@@ -134,17 +130,20 @@ def load_scalar_model(
 def save_model(
     model: LanguageModel, name: str | None, folder: Path, head: ScalarHead | None = None
 ) -> None:
-    """Save an adapter and the head that belongs to it, in peft's format.
+    """Save an adapter and the head that belongs to it, in peft's format, or all weights of a copy.
 
     Args:
-        model: Holds the adapter.
-        name: The adapter; ``None`` writes a folder that stands for the bare base.
+        model: Holds it.
+        name: What it is called; ``None`` writes a folder that stands for the bare base.
         folder: Where to; made if need be.
         head: Makes it a sequence classifier with one label.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if name is None:
         (folder / "base.json").write_text(json.dumps({"base": model.config.name}) + "\n")
+        return
+    if (weights := model.whole(name)) is not None:
+        save_whole(model.network, model.chat.tokenizer, weights, folder)
         return
     state = model.adapter_state(name)
     if head is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +21,12 @@ from transformers import PreTrainedModel
 
 from cai.config import HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
-from cai.lm.adapters import Targets, adapted_weights, lora_config
-from cai.lm.chat import ChatFormat
+from cai.lm.adapters import adapted_weights, lora_config
+from cai.lm.base import Base
 from cai.lm.shard import is_sharded
+from cai.lm.whole import Weights, Wholes, fill, has_whole
 
 ADAPTER_FILE = "adapter_model.safetensors"
-
-
-@dataclass
-class Base:
-    """A loaded base, which one ``LanguageModel`` after another may stand on.
-
-    Attributes:
-        network: Its weights, never changed.
-        chat: Its tokenizer and format.
-        targets: The layers that adapters reach.
-        peft: What holds the adapters while there are any.
-    """
-
-    network: PreTrainedModel
-    chat: ChatFormat
-    targets: Targets
-    peft: PeftModel | None = None
-
-    def strip(self) -> None:
-        """Take all adapters off; the weights are then those that were loaded."""
-        if self.peft is not None:
-            self.peft.unload()
-            self.peft = None
 
 
 class LanguageModel:
@@ -76,6 +53,7 @@ class LanguageModel:
         self.sharded = is_sharded(hardware)
         self._shared = base
         self._base = base.network
+        self._wholes = Wholes(base.network)
 
     @property
     def _peft(self) -> PeftModel | None:
@@ -115,11 +93,15 @@ class LanguageModel:
         Args:
             name: What ``use`` calls it.
             seed: Seeds the initial weights; set before they are drawn.
-            start: Folder of a saved adapter, or of a model that is the bare base.
+            start: Folder of a saved adapter, or of a model that is the bare base; one of all
+                weights makes what ``add_whole`` does, in the precision of the base.
 
         Raises:
             UserError: If the saved adapter does not fit this base.
         """
+        if start is not None and has_whole(start):
+            self.add_whole(name, start, self._base.dtype)
+            return
         lora = self.lora_config(TaskType.CAUSAL_LM)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -132,6 +114,34 @@ class LanguageModel:
         if start is not None and has_adapter(start):
             self.load_saved(name, start)
 
+    def add_whole(
+        self, name: str, start: Path | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Add a copy of all weights, which goes by a name like an adapter.
+
+        Args:
+            name: What ``use`` calls it.
+            start: Folder of saved weights, or of an adapter that is folded in, or of the bare base.
+            dtype: Of the copy.
+
+        Raises:
+            UserError: If there are no weights that could be copied, or the saved ones don't fit.
+        """
+        if self.config.quantization is not Quantization.none or self.sharded:
+            raise UserError(
+                "a quantised or sharded base has no place for all weights of another model: set "
+                "model.quantization=none and hardware.strategy=ddp"
+            )
+        self._wholes.add(name, dtype)
+        if start is not None and has_whole(start):
+            self.load_saved(name, start)
+        elif start is not None and has_adapter(start):
+            adapter = f"{name}_start"
+            self.add_adapter(adapter, 0, start)
+            for layer, own in adapted_weights(self._base, adapter):
+                weight = self._wholes.counterpart(name, own)
+                weight.data += layer.get_delta_weight(adapter).to(dtype)
+
     def lora_config(self, task: TaskType) -> LoraConfig:
         """Describe this model's adapters to peft."""
         return lora_config(self.config.lora, self._shared.targets, task)
@@ -142,6 +152,10 @@ class LanguageModel:
         Raises:
             UserError: If the saved adapter does not fit this base.
         """
+        if whole := self._wholes.get(name):
+            if not fill(whole, folder):
+                raise UserError(f"the weights in {folder} do not fit model={self.config.name}")
+            return
         state = load_file(folder / ADAPTER_FILE)
         lora = {key: value for key, value in state.items() if "lora_" in key}
         shapes = {key: value.shape for key, value in lora.items()}
@@ -162,12 +176,27 @@ class LanguageModel:
         marker = f".{name}."
         return [p for key, p in self.network.named_parameters() if "lora_" in key and marker in key]
 
+    def weights_of(self, name: str) -> list[nn.Parameter]:
+        """Return what is trained under a name: an adapter's weights, or all weights of a copy."""
+        whole = self._wholes.get(name)
+        return list(whole.values()) if whole else self.adapter_parameters(name)
+
+    def whole(self, name: str) -> Weights | None:
+        """Return the copy of all weights that goes by a name; ``None`` for an adapter."""
+        return self._wholes.get(name)
+
     @contextmanager
     def use(self, name: str | None) -> Iterator[PreTrainedModel]:
         """Activate an adapter (``None``: the bare base) for a block and yield the network.
 
         Which adapters train is not touched: see ``train_only``.
         """
+        adapter = None if self._wholes.get(name) else name
+        with self._wholes.in_place(name), self._use_adapter(adapter) as network:
+            yield network
+
+    @contextmanager
+    def _use_adapter(self, name: str | None) -> Iterator[PreTrainedModel]:
         if self._peft is None:
             if name is not None:
                 raise KeyError(name)
@@ -196,27 +225,28 @@ class LanguageModel:
         the time of sampling, and gets its exact old weights back afterwards. A quantised base
         would lose precision by that, so there the adapter stays beside it.
         """
-        if name is None or self.config.quantization is not Quantization.none or self.sharded:
+        quantised = self.config.quantization is not Quantization.none
+        if name is None or self._wholes.get(name) or quantised or self.sharded:
             with self.use(name) as network:
                 yield network
             return
-        adapted = list(adapted_weights(self._base, name))
-        before = [weight.data for _, weight in adapted]
-        for layer, weight in adapted:
-            delta = layer.get_delta_weight(name)
-            weight.data = (weight.float() + delta.float()).to(weight.dtype)
-        try:
-            with self.use(None) as network:
+        with self.use(None) as network:
+            adapted = list(adapted_weights(self._base, name))
+            before = [weight.data for _, weight in adapted]
+            for layer, weight in adapted:
+                delta = layer.get_delta_weight(name)
+                weight.data = (weight.float() + delta.float()).to(weight.dtype)
+            try:
                 yield network
-        finally:
-            for (_, weight), data in zip(adapted, before, strict=True):
-                weight.data = data
+            finally:
+                for (_, weight), data in zip(adapted, before, strict=True):
+                    weight.data = data
 
     def train_only(self, *names: str) -> list[nn.Parameter]:
-        """Let gradients reach these adapters and nothing else; return their weights."""
-        for parameter in self._lora_parameters():
+        """Let gradients reach what goes by these names and nothing else; return the weights."""
+        for parameter in [*self._lora_parameters(), *self._wholes.parameters()]:
             parameter.requires_grad_(False)
-        chosen = [p for name in names for p in self.adapter_parameters(name)]
+        chosen = [p for name in names for p in self.weights_of(name)]
         for parameter in chosen:
             parameter.requires_grad_(True)
         return chosen
@@ -249,5 +279,10 @@ class LanguageModel:
 
 
 def has_adapter(folder: Path) -> bool:
-    """Tell whether a model folder holds an adapter; one without is the bare base."""
+    """Tell whether a model folder holds an adapter."""
     return (folder / ADAPTER_FILE).exists()
+
+
+def is_tuned(folder: Path) -> bool:
+    """Tell whether a model folder holds weights of its own; one without is the bare base."""
+    return has_adapter(folder) or has_whole(folder)

@@ -17,15 +17,16 @@ from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
 from cai.errors import UserError
 from cai.lm.adapters import coverage, describe, find_targets
 from cai.lm.attention import use_cpu_attention
+from cai.lm.base import Base
 from cai.lm.chat import ChatFormat, ChatOptions
 from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
-from cai.lm.language_model import Base, LanguageModel, has_adapter
+from cai.lm.language_model import LanguageModel, has_adapter, is_tuned
 from cai.lm.pretrained import DTYPES, load_pretrained
 from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
-__all__ = ["LanguageModel", "has_adapter", "load_copy", "load_model"]
+__all__ = ["LanguageModel", "has_adapter", "is_tuned", "load_copy", "load_model"]
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,8 @@ from cai.errors import UserError
 from cai.lm.checks import check_architecture, check_weights
 from cai.lm.embedded import embedded_model
 
+LOADING = (OSError, ValueError, RuntimeError, KeyError)
+"""What transformers raises when a model can't be had."""
 DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
 
@@ -31,13 +33,43 @@ def load_pretrained(
     Raises:
         UserError: If they can't be had, with what to do about it.
     """
+    where = _where(config)
+    return load_tokenizer(config, where), _load_network(config, where, device)
+
+
+def outline(config: ModelConfig) -> PreTrainedModel:
+    """Build a model without its weights, from its config alone.
+
+    Raises:
+        UserError: If that can't be had.
+    """
+    where = _where(config)
+    try:
+        found = AutoConfig.from_pretrained(where, **_options(config))
+        check_architecture(found)
+        with torch.device("meta"):
+            network: PreTrainedModel = AutoModelForCausalLM.from_config(found)
+    except LOADING as error:
+        raise _not_loaded(where, error) from error
+    return network
+
+
+def _where(config: ModelConfig) -> str:
     embedded = config.source is ModelSource.embedded
     where = str(embedded_model()) if embedded else config.path
     if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
         raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
     if config.source is ModelSource.hub and not config.revision:
         raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
-    return load_tokenizer(config, where), _load_network(config, where, device)
+    return where
+
+
+def _options(config: ModelConfig) -> dict[str, Any]:
+    return {"revision": config.revision or "main", "trust_remote_code": False}
+
+
+def _not_loaded(where: str, error: BaseException) -> UserError:
+    return UserError(f"model.path={where!r} could not be loaded: {_first_line(error)}")
 
 
 def load_tokenizer(config: ModelConfig, where: str) -> PreTrainedTokenizerBase:
@@ -59,10 +91,7 @@ def load_tokenizer(config: ModelConfig, where: str) -> PreTrainedTokenizerBase:
 
 
 def _load_network(config: ModelConfig, where: str, device: torch.device) -> PreTrainedModel:
-    options: dict[str, Any] = {
-        "revision": config.revision or "main",
-        "trust_remote_code": False,
-    }
+    options = _options(config)
     try:
         check_architecture(AutoConfig.from_pretrained(where, **options))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -75,10 +104,8 @@ def _load_network(config: ModelConfig, where: str, device: torch.device) -> PreT
             ignore_mismatched_sizes=True,  # all faults are told in one place
             **options,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(
-            f"model.path={where!r} could not be loaded: {_first_line(error)}"
-        ) from error
+    except LOADING as error:
+        raise _not_loaded(where, error) from error
     model: PreTrainedModel
     model, report = loaded
     check_weights(model, report, f"model.path={where!r}")

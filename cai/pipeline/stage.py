@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
-from cai.config import Config, HardwareConfig, TrainerConfig
+from cai.config import Config, HardwareConfig, OptimizerKind, TrainerConfig
 from cai.errors import UserError
 from cai.files import read_json
 from cai.tracking import Tracker
@@ -68,6 +68,32 @@ class Job:
     tracker: Tracker
 
 
+class Holds(NamedTuple):
+    """What a stage has in memory at once beside the base, as its settings imply it.
+
+    Attributes:
+        adapters: How many there are.
+        trained: How many of them are trained.
+        whole: Networks of which all weights are trained.
+        copies: Such networks that stay as they are.
+        optimizer: Of what is trained.
+        undo: Whether a step that goes wrong is taken back.
+        length: Tokens of a prompt with its reply.
+        read: Share of the trained tokens whose logits are read.
+        rows: Replies that are sampled, as many as fit at a time; 0: none.
+    """
+
+    adapters: int = 0
+    trained: int = 0
+    whole: int = 0
+    copies: int = 0
+    optimizer: OptimizerKind = OptimizerKind.adamw
+    undo: bool = False
+    length: int = 0
+    read: float = 0.0
+    rows: int = 0
+
+
 class Work(NamedTuple):
     """What a stage has to do, as its settings imply it: prompts, and tokens of each kind."""
 
@@ -75,6 +101,7 @@ class Work(NamedTuple):
     read: int = 0
     sampled: int = 0
     trained: int = 0
+    holds: Holds = Holds()
 
 
 Run = Callable[[S, I, R, Job], None]

@@ -65,7 +65,8 @@ def _train_by_dpo(
 ) -> list[Numbers]:
     """Learn from the comparisons of the PM's half; the twin's half stays unseen."""
     rl = settings.rl
-    reference = _start_from(model, inputs.start.model, seed_of(settings.seed, "rl", "adapter"))
+    seed = seed_of(settings.seed, "rl", "adapter")
+    reference = _start_from(model, inputs.start.model, seed, rl.full_finetuning)
     comparisons = map(Comparison.from_row, inputs.pm.named("model").comparisons.read())
     pairs = [PairExample(pair_tree(model, c), c.probability, 1.0, c.source) for c in comparisons]
     order = Order(job.hardware.micro_tokens, seed_of(settings.seed, "rl"))
@@ -76,8 +77,12 @@ def _train_by_dpo(
     return module.history
 
 
-def _start_from(model: LanguageModel, start: Path, seed: int) -> str | None:
+def _start_from(model: LanguageModel, start: Path, seed: int, whole: bool) -> str | None:
     """Add the policy as a copy of its start, and the start as its reference; return its name."""
+    if whole:  # the reference is a second copy, so that the KL begins at 0 to the bit
+        for name in (POLICY, REFERENCE):
+            model.add_whole(name, start)
+        return REFERENCE
     model.add_adapter(POLICY, seed, start)
     if not has_adapter(start):
         return None
@@ -91,7 +96,7 @@ def _cast(
     """Give every role its adapter on the one base."""
     pm = inputs.pm.named("model")
     seed = seed_of(settings.seed, "rl", "adapter")
-    reference = _start_from(model, inputs.start.model, seed)
+    reference = _start_from(model, inputs.start.model, seed, settings.rl.full_finetuning)
     from_pm = settings.rl.critic.start is CriticStart.pm
     if from_pm and not has_adapter(pm.path):
         raise UserError(

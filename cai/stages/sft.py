@@ -65,7 +65,10 @@ def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     log.info("sft: %d revisions and %d helpful answers", len(revisions), len(helpful))
 
     start = inputs.helpful.model if settings.sft.start is Start.helpful else None
-    model.add_adapter(ADAPTER, seed_of(settings.seed, "sft", "adapter"), start)
+    if settings.sft.full_finetuning:
+        model.add_whole(ADAPTER, start)
+    else:
+        model.add_adapter(ADAPTER, seed_of(settings.seed, "sft", "adapter"), start)
     held_out = [
         _tree(model, example.prompt.conversation, example.response)
         for example in corpus.helpful.validation

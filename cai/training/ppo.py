@@ -92,10 +92,9 @@ class PPOModule(TrainingModule):
                 f"rl.rollout.prompts={rollout.prompts} is too few for {parallel.world_size()} "
                 "processes: start fewer, or raise it"
             )
-        adapters = model.train_only(roles.policy, roles.critic)
-        half = len(adapters) // 2
-        critic = [*adapters[half:], *roles.critic_head.parameters()]
-        trained = {"policy": adapters[:half], "critic": critic}
+        model.train_only(roles.policy, roles.critic)
+        critic = [*model.weights_of(roles.critic), *roles.critic_head.parameters()]
+        trained = {"policy": model.weights_of(roles.policy), "critic": critic}
         super().__init__(trained, IterationData(settings.iterations))
         self.automatic_optimization = False
         self._model, self._roles, self._prompts = model, roles, prompts
