@@ -65,7 +65,6 @@ from cai.config.nodes import (
     ModelConfig,
     RecipeConfig,
     RevisionPrinciple,
-    ScaleConfig,
     TrackingConfig,
 )
 from cai.config.optimizer import OptimizerConfig, SupervisedConfig
@@ -80,6 +79,7 @@ from cai.config.rl import (
     RolloutConfig,
     WatchConfig,
 )
+from cai.config.scale import ScaleConfig
 from cai.config.stages import (
     FeedbackConfig,
     GuardsConfig,

@@ -17,7 +17,6 @@ from cai.config.choices import (
     Outcome,
     Policy,
     Quantization,
-    ReplyClassifier,
     Start,
     TooLong,
     TrackingMode,
@@ -136,24 +135,6 @@ class DataConfig:
     revision: str | None = MISSING
     too_long: TooLong = MISSING
     seed: int = MISSING
-
-
-@dataclass
-class ScaleConfig:
-    """One dial for the size of everything; the stages refer to it."""
-
-    name: str = MISSING
-    helpful_examples: int = MISSING
-    demonstrations: int = MISSING
-    revise_prompts: int = MISSING
-    feedback_prompts: int = MISSING
-    helpful_pairs: int = MISSING
-    rl_iterations: int = MISSING
-    rl_rollouts: int = MISSING
-    reply_tokens: int = MISSING
-    critique_tokens: int = MISSING
-    evaluate_prompts: int = MISSING
-    classifier: ReplyClassifier = MISSING
 
 
 @dataclass

@@ -1,0 +1,77 @@
+"""One dial for the size of everything: the stages refer to it, each to its own part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from cai.config.choices import ReplyClassifier
+
+
+@dataclass
+class HelpfulScale:
+    """How much the helpful assistant is tuned on."""
+
+    examples: int = MISSING
+    demonstrations: int = MISSING
+
+
+@dataclass
+class ReviseScale:
+    """How many prompts are revised."""
+
+    prompts: int = MISSING
+
+
+@dataclass
+class FeedbackScale:
+    """How many pairs of replies are labelled."""
+
+    prompts: int = MISSING
+
+
+@dataclass
+class PMScale:
+    """How many human comparisons the preference model learns from."""
+
+    helpful_pairs: int = MISSING
+
+
+@dataclass
+class RLScale:
+    """How long the policy is trained."""
+
+    iterations: int = MISSING
+    rollouts: int = MISSING
+
+
+@dataclass
+class JudgeScale:
+    """How many comparisons the judge learns from; None: all."""
+
+    pairs: int | None = MISSING
+
+
+@dataclass
+class EvaluateScale:
+    """How many held-out prompts of each kind are asked, and how replies are read."""
+
+    prompts: int = MISSING
+    classifier: ReplyClassifier = MISSING
+
+
+@dataclass
+class ScaleConfig:
+    """The sizes of all stages."""
+
+    name: str = MISSING
+    reply_tokens: int = MISSING
+    critique_tokens: int = MISSING
+    helpful: HelpfulScale = field(default_factory=HelpfulScale)
+    revise: ReviseScale = field(default_factory=ReviseScale)
+    feedback: FeedbackScale = field(default_factory=FeedbackScale)
+    pm: PMScale = field(default_factory=PMScale)
+    rl: RLScale = field(default_factory=RLScale)
+    judge: JudgeScale = field(default_factory=JudgeScale)
+    evaluate: EvaluateScale = field(default_factory=EvaluateScale)
