@@ -9,6 +9,8 @@ from cai.config import (
     Dialect,
     Dtype,
     HardwareConfig,
+    HelpfulSource,
+    Method,
     ModelConfig,
     ModelSource,
     Precision,
@@ -33,6 +35,9 @@ def tiny_config(**changes):
         "template_options": {},
         "lora": AdapterConfig(rank=4, alpha=8, targets=["all-linear"]),
         "helpful_tuning": True,
+        "helpful_prepared": False,
+        "answers": HelpfulSource.human,
+        "labels": Method.choice,
     }
     return ModelConfig(**{**values, **changes})
 

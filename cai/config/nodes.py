@@ -12,7 +12,9 @@ from cai.config.choices import (
     DataSource,
     Dialect,
     Dtype,
+    HelpfulSource,
     Labels,
+    Method,
     ModelSource,
     Policy,
     Quantization,
@@ -26,6 +28,8 @@ from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
 """The data that come with the package: whatever is chosen, some sets are from here."""
+PREPARED = Path(__file__).resolve().parents[1] / "lm" / "helpful"
+"""The helpful assistant that comes with the package, an adapter of SmolLM2."""
 
 
 @dataclass
@@ -61,6 +65,9 @@ class ModelConfig:
     context: int = MISSING
     lora: AdapterConfig = field(default_factory=AdapterConfig)
     helpful_tuning: bool = MISSING
+    helpful_prepared: bool = MISSING
+    answers: HelpfulSource = MISSING
+    labels: Method = MISSING
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -135,8 +142,11 @@ class ScaleConfig:
     name: str = MISSING
     helpful_examples: int = MISSING
     demonstrations: int = MISSING
+    comparisons: int = MISSING
     revise_prompts: int = MISSING
+    revise_rounds: int = MISSING
     sft_epochs: float = MISSING
+    sft_lr: float = MISSING
     feedback_prompts: int = MISSING
     helpful_pairs: int = MISSING
     rl_iterations: int = MISSING

@@ -18,6 +18,7 @@ from cai.config.choices import (
     Start,
 )
 from cai.config.content import reads_file, reads_folder
+from cai.config.nodes import PREPARED
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import (
     at_least,
@@ -34,8 +35,12 @@ class HelpfulConfig:
     """The helpful-only assistant."""
 
     fine_tune: bool = MISSING
+    prepared: bool = reads_folder(where=lambda helpful: [PREPARED] if helpful.prepared else [])
     examples: int = MISSING
+    source: HelpfulSource = MISSING
+    temperature: float = MISSING
     demonstrations: int = MISSING
+    comparisons: int = MISSING
     gate_prompts: int = MISSING
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
@@ -46,8 +51,10 @@ class HelpfulConfig:
             0,
             examples=self.examples,
             demonstrations=self.demonstrations,
+            comparisons=self.comparisons,
             gate_prompts=self.gate_prompts,
         )
+        within("helpful.temperature", self.temperature, 0.0, 5.0)
 
 
 @dataclass
@@ -60,6 +67,7 @@ class GuardsConfig:
     truncation: bool = MISSING
     near_duplicate: bool = MISSING
     no_change: bool = MISSING
+    critique_echo: bool = MISSING
 
 
 @dataclass

@@ -32,8 +32,8 @@ CHARACTERS = 4
 def helpful(config: Config) -> Work:
     """Count what the helpful stage does."""
     c = config.node("helpful", HelpfulConfig)
-    n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
-    trained = int(n * 2.5 * PROMPT * c.optimizer.epochs)
+    n = c.examples + c.demonstrations + 3 * c.comparisons if c.fine_tune and not c.prepared else 0
+    trained = int(n * 3 * PROMPT * c.optimizer.epochs)
     return Work(n, 0, c.gate_prompts * 48, trained)
 
 
