@@ -48,14 +48,17 @@ def test_a_demonstration_is_one_conversation_of_which_the_assistants_turns_are_l
     assert whole == [*prompt, *chat.response(said[2])]
 
 
-@pytest.mark.parametrize("change", [
-    {"worse": "I can't talk about that."},
-    {"response": "I'm sorry, but I can't help with that request."},
-])  # fmt: skip
-def test_a_reply_that_does_not_do_what_was_asked_is_not_learnt(chat, change):
-    [lesson] = demonstrate(replace(SHOWN, **change), RULES, 0, chat)
+def test_a_reply_that_does_not_do_what_was_asked_is_not_learnt(chat):
+    dodging = replace(SHOWN, response="I'm sorry, but I can't help with that request.")
+    [lesson] = demonstrate(dodging, RULES, 0, chat)
     end = chat.tokenizer.decode([chat.stop_id])
     assert learnt(lesson, chat) == f"{SHOWN.critique}{end}{SHOWN.revision}{end}"
+
+
+def test_to_copy_a_reply_that_is_fine_is_not_learnt(chat):
+    fine = replace(SHOWN, revision=SHOWN.response, worse="I can't talk about that.")
+    assert demonstrate(fine, RULES, 0, chat) == []
+    assert len(compare(fine, RULES, 0, chat)) == 3
 
 
 def test_turns_that_a_template_rewrites_are_learnt_one_by_one(chat, monkeypatch):

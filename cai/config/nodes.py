@@ -149,6 +149,7 @@ class ScaleConfig:
     sft_lr: float = MISSING
     feedback_prompts: int = MISSING
     helpful_pairs: int = MISSING
+    pm_lr: float = MISSING
     rl_iterations: int = MISSING
     rl_rollouts: int = MISSING
     reply_tokens: int = MISSING

@@ -203,6 +203,11 @@ class FeedbackConfig:
                 f"feedback.clamp={self.clamp} must be [low, high] with 0 <= low <= 0.5 <= high <= 1"
             )
 
+    @property
+    def asked_by(self) -> Method:
+        """The method that is used: chains and servers answer in words, whatever suits the model."""
+        return Method.choice if self.cot or self.endpoint.used else self.method
+
 
 @dataclass
 class MixtureConfig:

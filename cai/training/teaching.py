@@ -34,20 +34,17 @@ def demonstrate(
     """Turn a demonstration into the conversation of the paper: reply, critique, revision.
 
     The critique and the revision are learnt, and the reply too where it does what was asked: an
-    assistant that is only helpful does not refuse.
+    assistant that is only helpful does not refuse. A reply that is fine already, whose revision is
+    the same again, makes none: to copy is learnt first, and a small model then does nothing else.
     """
+    if shown.worse is not None:
+        return []
     talk = shown.prompt.conversation
     rule = _named(principles.revision, shown.principle, "demonstrate", seed, shown.prompt.id)
     asked = revision_request(talk, shown.response, rule, shown.critique)
-    complies = (
-        shown.worse is None and classify(to_text(talk), shown.response).style is Style.COMPLIANCE
-    )
-    return learn_turns((*asked, assistant(shown.revision)), _turns(talk, complies), chat)
-
-
-def _turns(talk: Sequence[object], complies: bool) -> int:
-    """Count the assistant's turns that are read only: those of the prompt, and a bad reply."""
-    return len(talk) // 2 + (not complies)
+    complies = classify(to_text(talk), shown.response).style is Style.COMPLIANCE
+    silent = len(talk) // 2 + (not complies)
+    return learn_turns((*asked, assistant(shown.revision)), silent, chat)
 
 
 def compare(
