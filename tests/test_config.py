@@ -128,7 +128,7 @@ BAD = {
     "rl.optimizer=adamw_8bit": ["rl.optimizer=adamw_8bit", "rl.optimizer.kind, rl.optimizer.lr"],
     "feedback.label=hard": ["feedback.label=hard", "set one of feedback.label.kind"],
     "evaluate.paper_tests=x": ["evaluate.paper_tests=x", "set one of evaluate.paper_tests.folder"],
-    "evaluate.ratings=x": ["evaluate.ratings is not a key", "evaluate.harmfulness.ratings"],
+    "evaluate.ratings=x": ["evaluate.ratings is not a key", "did you mean"],
     "seed=abc": ["seed=abc", "Integer"],
     "rl.iterations=0": ["rl.iterations=0", "at least 1"],
     "rl.ppo.clip=-1": ["rl.ppo.clip=-1", "[0, 10]"],

@@ -9,6 +9,9 @@ from cai.config import (
     Dialect,
     Dtype,
     HardwareConfig,
+    HelpfulSource,
+    Method,
+    MethodConfig,
     ModelConfig,
     ModelSource,
     OptimizerConfig,
@@ -36,7 +39,12 @@ def tiny_config(**changes):
         "context": 2048,
         "template_options": {},
         "lora": AdapterConfig(rank=4, alpha=8, targets=["all-linear"]),
-        "helpful_tuning": True,
+        "method": MethodConfig(
+            helpful_tuning=True,
+            helpful_prepared=False,
+            answers=HelpfulSource.human,
+            labels=Method.choice,
+        ),
     }
     return ModelConfig(**{**values, **changes})
 

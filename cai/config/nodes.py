@@ -12,7 +12,9 @@ from cai.config.choices import (
     DataSource,
     Dialect,
     Dtype,
+    HelpfulSource,
     Labels,
+    Method,
     ModelSource,
     Outcome,
     Policy,
@@ -27,6 +29,8 @@ from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
 """The data that come with the package: whatever is chosen, some sets are from here."""
+PREPARED = Path(__file__).resolve().parents[1] / "lm" / "helpful"
+"""The helpful assistant that comes with the package, an adapter of SmolLM2."""
 
 
 @dataclass
@@ -47,6 +51,16 @@ class AdapterConfig:
 
 
 @dataclass
+class MethodConfig:
+    """How the method treats a model of this kind; the stages refer to it."""
+
+    helpful_tuning: bool = MISSING
+    helpful_prepared: bool = MISSING
+    answers: HelpfulSource = MISSING
+    labels: Method = MISSING
+
+
+@dataclass
 class ModelConfig:
     """The base that every stage adapts."""
 
@@ -61,7 +75,7 @@ class ModelConfig:
     temperature: float = MISSING
     context: int = MISSING
     lora: AdapterConfig = field(default_factory=AdapterConfig)
-    helpful_tuning: bool = MISSING
+    method: MethodConfig = field(default_factory=MethodConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -15,13 +15,23 @@ class HelpfulScale:
 
     examples: int = MISSING
     demonstrations: int = MISSING
+    comparisons: int = MISSING
 
 
 @dataclass
 class ReviseScale:
-    """How many prompts are revised."""
+    """How many prompts are revised, and how often."""
 
     prompts: int = MISSING
+    rounds: int = MISSING
+
+
+@dataclass
+class SFTScale:
+    """How long and fast SL-CAI is trained."""
+
+    epochs: float = MISSING
+    lr: float = MISSING
 
 
 @dataclass
@@ -33,9 +43,10 @@ class FeedbackScale:
 
 @dataclass
 class PMScale:
-    """How many human comparisons the preference model learns from."""
+    """How many human comparisons the preference model learns from, and how fast."""
 
     helpful_pairs: int = MISSING
+    lr: float = MISSING
 
 
 @dataclass
@@ -70,6 +81,7 @@ class ScaleConfig:
     critique_tokens: int = MISSING
     helpful: HelpfulScale = field(default_factory=HelpfulScale)
     revise: ReviseScale = field(default_factory=ReviseScale)
+    sft: SFTScale = field(default_factory=SFTScale)
     feedback: FeedbackScale = field(default_factory=FeedbackScale)
     pm: PMScale = field(default_factory=PMScale)
     rl: RLScale = field(default_factory=RLScale)

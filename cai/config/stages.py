@@ -17,8 +17,9 @@ from cai.config.choices import (
     Revisions,
     Start,
 )
-from cai.config.content import reads_file
+from cai.config.content import reads_file, reads_folder
 from cai.config.endpoint import EndpointConfig
+from cai.config.nodes import PREPARED
 from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
@@ -31,8 +32,12 @@ class HelpfulConfig(SupervisedConfig):
     node: ClassVar[str] = "helpful"
 
     fine_tune: bool = MISSING
+    prepared: bool = reads_folder(where=lambda helpful: [PREPARED] if helpful.prepared else [])
     examples: int = MISSING
+    source: HelpfulSource = MISSING
+    temperature: float = MISSING
     demonstrations: int = MISSING
+    comparisons: int = MISSING
     gate_prompts: int = MISSING
     classifier: ReplyClassifier = MISSING
 
@@ -44,8 +49,10 @@ class HelpfulConfig(SupervisedConfig):
             0,
             examples=self.examples,
             demonstrations=self.demonstrations,
+            comparisons=self.comparisons,
             gate_prompts=self.gate_prompts,
         )
+        within("helpful.temperature", self.temperature, 0.0, 5.0)
 
 
 @dataclass
@@ -58,6 +65,7 @@ class GuardsConfig:
     truncation: bool = MISSING
     near_duplicate: bool = MISSING
     no_change: bool = MISSING
+    critique_echo: bool = MISSING
 
 
 @dataclass
@@ -172,6 +180,11 @@ class FeedbackConfig:
         """Check ranges."""
         at_least_all("feedback", 1, prompts=self.prompts, chains=self.chains)
         at_least("feedback.few_shots", self.few_shots, 0)
+
+    @property
+    def asked_by(self) -> Method:
+        """The method that is used: chains and servers answer in words, whatever suits the model."""
+        return Method.choice if self.cot or self.endpoint.used else self.method
 
 
 @dataclass

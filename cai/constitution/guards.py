@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from cai.config import GuardsConfig
@@ -20,12 +20,18 @@ _ABOUT_THE_REPLY = re.compile(
     r"|\bthe assistant(?:'s| should)"
 )
 _ENDS = re.compile(r"[.!?\u2026\"'\u201d\u2019)\]`]\s*$")
+_SENTENCE_END = re.compile(r"[.!?\u2026][\"'\u201d\u2019)]*(?=\s|$)")
 _BARE_NUMBER = re.compile(r"(?:^|\n)\s*\d+\.\s*$")
 _NGRAM = 8
 
 
 def faults(
-    text: str, conversation: Conversation, previous: str, finished: bool, settings: GuardsConfig
+    text: str,
+    conversation: Conversation,
+    previous: str,
+    finished: bool,
+    settings: GuardsConfig,
+    critique: str | None = None,
 ) -> list[str]:
     """Name what is wrong with a revision.
 
@@ -36,6 +42,7 @@ def faults(
         previous: The reply that was revised.
         finished: Whether sampling ended at a stop token.
         settings: Which faults are looked for.
+        critique: What the revision answers to, if there is one.
     """
     said = [turn.text for turn in conversation]
     checks = {
@@ -44,6 +51,7 @@ def faults(
         "markers": bool(_MARKER.search(text)),
         "truncation": not (finished or ends_a_sentence(text)),
         "no_change": _words(text) == _words(previous),
+        "critique_echo": critique is not None and _copies(critique, previous),
     }
     found = [name for name, fault in checks.items() if fault and getattr(settings, name)]
     return ["empty", *found] if not text.strip() else found
@@ -52,6 +60,21 @@ def faults(
 def ends_a_sentence(text: str) -> bool:
     """Tell whether a text that was cut off happens to end where a sentence does."""
     return bool(_ENDS.search(text)) and not _BARE_NUMBER.search(text)
+
+
+def whole_sentences(text: str) -> str:
+    """Return a text up to the end of its last sentence; empty if it has none."""
+    ends = [found.end() for found in _SENTENCE_END.finditer(text)]
+    while ends and _BARE_NUMBER.search(text[: ends[-1]]):
+        ends.pop()
+    return text[: ends[-1]].strip() if ends else ""
+
+
+def runs_in_circles(text: str, times: int = 3) -> bool:
+    """Tell whether some three words come as often as that, as where a small model is stuck."""
+    words = _words(text)
+    counts = Counter(zip(words, words[1:], words[2:], strict=False))
+    return max(counts.values(), default=0) >= times
 
 
 def near_duplicates(texts: Sequence[str], threshold: float = 0.9) -> list[bool]:

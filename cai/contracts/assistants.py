@@ -61,6 +61,11 @@ class HelpfulAssistant(Trained):
     """The helpful-only assistant and how ready it is to do harm."""
 
     @property
+    def answers(self) -> Rows[HelpfulAnswer]:
+        """Answers of the bare model that it learnt from, where it learns from these."""
+        return Rows(self.path / "answers.jsonl", HelpfulAnswer)
+
+    @property
     def gate(self) -> Document[Gate]:
         """How often it refuses."""
         return Document(self.path / "gate.json", Gate)

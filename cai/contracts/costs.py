@@ -38,10 +38,11 @@ CHARACTERS = 4
 def helpful(config: Config) -> Work:
     """Count what the helpful stage does."""
     c = config.node("helpful", HelpfulConfig)
-    n = c.examples + 6 * c.demonstrations if c.fine_tune else 0
-    trained = int(n * 2.5 * PROMPT * c.epochs)
+    learns = c.fine_tune and not c.prepared
+    n = c.examples + c.demonstrations + 3 * c.comparisons if learns else 0
+    trained = int(n * 3 * PROMPT * c.epochs)
     tuned = int(c.fine_tune)
-    holds = Holds(tuned, tuned, optimizer=c.optimizer.kind, length=3 * PROMPT, read=0.5,
+    holds = Holds(tuned, int(learns), optimizer=c.optimizer.kind, length=3 * PROMPT, read=0.5,
                   rows=c.gate_prompts)  # fmt: skip
     return Work(n, 0, c.gate_prompts * 48, trained, holds)
 

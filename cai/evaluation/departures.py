@@ -8,6 +8,12 @@ from typing import Any
 Settings = Mapping[str, Any]
 """Flat, with dotted keys."""
 
+
+def _labels_by(settings: Settings) -> object:
+    asked = settings.get("feedback.cot") or settings.get("feedback.endpoint.url")
+    return "choice" if asked else settings.get("feedback.method")
+
+
 _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
     (
         lambda s: s.get("sft.start") == "helpful",
@@ -23,12 +29,12 @@ _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
         "The feedback model is the helpful assistant; the paper's a pre-trained model.",
     ),
     (
-        lambda s: s.get("feedback.method") == "probe",
+        lambda s: _labels_by(s) == "probe",
         "AI labels are read off hidden states by a direction that is fitted to comparisons with a "
         "known answer; the paper's model is asked.",
     ),
     (
-        lambda s: s.get("feedback.method") == "contrast",
+        lambda s: _labels_by(s) == "contrast",
         "AI labels compare likelihoods under a principle and its opposite; the paper's model is "
         "asked.",
     ),

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from cai.config import FeedbackConfig, Method
 from cai.constitution.principles import Constitution
-from cai.errors import UserError
 from cai.labelling.answers import Answerer, FeedbackModel, FewShots, Shown
 from cai.labelling.chains import ChainOfThought
 from cai.labelling.choice import MultipleChoice
@@ -70,18 +69,6 @@ def make_judge(
         shown: Examples.
         feedback_model: Who answers, unless there is an endpoint.
         seed: Of draws and chains.
-
-    Raises:
-        UserError: If the settings do not go together.
     """
-    name = settings.method.value
-    if settings.method is not Method.choice:  # the only one that asks in words
-        if settings.cot:
-            raise UserError(f"feedback.cot=true needs feedback.method=choice: {name} asks nothing")
-        if settings.endpoint.used:
-            raise UserError(
-                f"feedback.method={name} needs a local model: use feedback.method=choice with "
-                f"feedback.endpoint.url={settings.endpoint.url}"
-            )
-    method = METHODS[settings.method](_Given(settings, constitution, shown, feedback_model, seed))
+    method = METHODS[settings.asked_by](_Given(settings, constitution, shown, feedback_model, seed))
     return Judge(method, constitution.comparison, settings, seed)

@@ -86,7 +86,7 @@ def _room(
     """Count the tokens that a question about two replies puts around its prompt."""
     feedback = settings.feedback
     said = 2 * feedback.sampling.reply_tokens
-    if feedback.endpoint.used or feedback.method is not Method.choice:
+    if feedback.endpoint.used or feedback.asked_by is not Method.choice:
         return said
     principles = load_constitution(settings.constitution).comparison
     shots = FewShots(demonstrations[: feedback.few_shots], principles, settings.seed)

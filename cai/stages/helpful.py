@@ -3,117 +3,160 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import asdict
+from typing import Any
 
-from cai.config import ComparisonPrinciple, RevisionPrinciple
-from cai.constitution.prompts import (
-    ANSWERS,
-    CHAIN_ANSWERS,
-    chain_answer,
-    chain_question,
-    comparison_question,
-    critique_request,
-    fill_reasoning,
-    revision_request,
-)
+from cai.config import DataSource, HelpfulSource
+from cai.config.nodes import BUILTIN, PREPARED
+from cai.constitution.guards import runs_in_circles, whole_sentences
 from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
-from cai.data.records import Demonstration
-from cai.data.sources import Corpus, Principles, load_corpus
-from cai.dialogue import to_text
+from cai.data.records import Example
+from cai.data.sources import Corpus, load_corpus
+from cai.dialogue import Conversation, human, to_text
+from cai.evasiveness.classifier import classify
 from cai.evasiveness.reader import reader
+from cai.evasiveness.states import base_fingerprint
+from cai.files import sha256_of
 from cai.jsonl import to_json
-from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_model
 from cai.lm.packing import Tree
+from cai.lm.prepared import misfit
+from cai.pipeline.plan import to_plain
 from cai.pipeline.stage import Job
-from cai.results.revisions import Gate, GateReply
+from cai.results.revisions import Gate, GateReply, HelpfulAnswer
 from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
-from cai.seeds import draw, seed_of
+from cai.sampling.shards import make_rows
+from cai.seeds import seed_of
 from cai.training.data import Order
-from cai.training.sft import SFTModule
+from cai.training.sft import Lesson, SFTModule
+from cai.training.teaching import compare, demonstrate
 from cai.training.trainer import Fit, fit, seed_everything
 
 log = logging.getLogger(__name__)
 
-Principle = TypeVar("Principle", RevisionPrinciple, ComparisonPrinciple)
-
 ADAPTER = "helpful"
 GATE_TOKENS = 48
 ALREADY_REFUSES = 0.5
+ANSWER_TOKENS = 80
+HINT = "(Answer in two or three short sentences.)"
+"""Makes a model's own answers short; what is learnt from them is to be so without the hint."""
+ELSEWHERE = frozenset({"prepared", "gate_prompts", "classifier"})
+"""Settings that do not decide what the assistant becomes."""
+READ = ("helpful.jsonl", "demonstrations.jsonl", "principles.jsonl")
+"""The built-in data that the assistant learns from."""
 
 
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
-    """Make the assistant, then measure on held-out prompts how ready it is to do harm."""
+    """Make the assistant, or take the one that ships, and measure how ready it is to do harm."""
     seed_everything(settings.data.seed)
     model = load_model(settings.model, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "helpful")
-    corpus = fitting.corpus(load_corpus(settings.data), GATE_TOKENS)
+    corpus = fitting.corpus(load_corpus(settings.data), ANSWER_TOKENS)
     adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
         model.add_adapter(adapter, seed_of(settings.data.seed, "helpful", "adapter"))
-        examples = _examples(settings, corpus, model.chat)
-        with model.use(adapter):
-            order = Order(
-                job.hardware.micro_tokens, seed_of(settings.data.seed, "helpful", "order")
-            )
-            module = SFTModule(model, adapter, examples, settings.helpful, order)
-            fit(module, Fit("helpful", out.path, job.tracker.metrics), job.hardware, job.trainer)
-        out.history.write(module.history)
+        if settings.helpful.prepared and _ships(settings, model):
+            model.load_saved(adapter, PREPARED)
+        else:
+            _train(settings, corpus, model, out, job)
     save_model(model, adapter, out.model)
     _gate(settings, corpus, (model, adapter), out, job)
 
 
-def _examples(settings: HelpfulSettings, corpus: Corpus, chat: ChatFormat) -> list[Tree]:
-    """Return helpful answers and demonstrations as prompts with one reply."""
-    trees = [
+def made_for(settings: HelpfulSettings, model: LanguageModel) -> dict[str, Any]:
+    """Name everything that decides what the assistant becomes."""
+    chosen = to_plain(settings.helpful)
+    recipe = {key: chosen[key] for key in chosen if key not in ELSEWHERE}
+    builtin = settings.data.source is DataSource.builtin and settings.data.folder is None
+    data = {name: sha256_of(BUILTIN / name) for name in READ} if builtin else None
+    return {
+        "base": base_fingerprint(model),
+        "lora": asdict(settings.model.lora),
+        "prompt": model.chat.probe,
+        "data": data,
+        "seed": settings.data.seed,
+        "recipe": recipe,
+    }
+
+
+def _ships(settings: HelpfulSettings, model: LanguageModel) -> bool:
+    """Tell whether the assistant that ships is the one that is wanted, and say so if not."""
+    if reason := misfit(made_for(settings, model), PREPARED):
+        log.info("helpful: trained afresh; of the assistant that ships, %s", reason)
+    return reason is None
+
+
+def _train(
+    settings: HelpfulSettings, corpus: Corpus, model: LanguageModel, out: HelpfulAssistant, job: Job
+) -> None:
+    lessons = _lessons(settings, corpus, model, out)
+    with model.use(ADAPTER):
+        order = Order(job.hardware.micro_tokens, seed_of(settings.data.seed, "helpful", "order"))
+        module = SFTModule(model, ADAPTER, lessons, settings.helpful, order)
+        fit(module, Fit("helpful", out.path, job.tracker.metrics), job.hardware, job.trainer)
+    out.history.write(module.history)
+
+
+def _lessons(
+    settings: HelpfulSettings, corpus: Corpus, model: LanguageModel, out: HelpfulAssistant
+) -> list[Tree | Lesson]:
+    """Return answers to helpful prompts, and demonstrations."""
+    helpful, seed = settings.helpful, settings.data.seed
+    examples = corpus.helpful.train[: helpful.examples]
+    if helpful.source is HelpfulSource.model:
+        examples = _own_answers(settings, examples, model, out)
+    chat = model.chat
+    lessons: list[Tree | Lesson] = [
         Tree(chat.prompt(example.prompt.conversation), [chat.response(example.response)])
-        for example in corpus.helpful.train[: settings.helpful.examples]
+        for example in examples
     ]
-    for demonstration in corpus.demonstrations[: settings.helpful.demonstrations]:
-        trees += _demonstrate(demonstration, corpus.principles, settings.data.seed, chat)
-    return trees
+    for shown in corpus.demonstrations[: helpful.demonstrations]:
+        lessons += demonstrate(shown, corpus.principles, seed, chat)
+    for shown in corpus.demonstrations[: helpful.comparisons]:
+        lessons += compare(shown, corpus.principles, seed, chat)
+    log.info("helpful: learning from %d answers and %d lessons in all", len(examples), len(lessons))
+    return lessons
 
 
-def _demonstrate(
-    shown: Demonstration, principles: Principles, seed: int, chat: ChatFormat
-) -> list[Tree]:
-    """Turn one demonstration into a critique, a revision, both comparisons and a chain."""
-    key = (seed, shown.prompt.id)
-    talk = shown.prompt.conversation
-    rule = _named(principles.revision, shown.principle, "demonstrate", *key)
-    choice = _named(principles.comparison, shown.comparison_principle, "compare", *key)
-    critique = critique_request(talk, shown.response, rule)
-    revision = revision_request(talk, shown.response, rule, shown.critique)
-    trees = [
-        Tree(chat.prompt(critique), [chat.response(shown.critique)]),
-        Tree(chat.prompt(revision), [chat.response(shown.revision)]),
+def _own_answers(
+    settings: HelpfulSettings, examples: list[Example], model: LanguageModel, out: HelpfulAssistant
+) -> list[Example]:
+    """Let the bare model answer; what is no answer, or does not end, is left out.
+
+    Answers that people wrote are foreign to a small model, and learning them costs it coherence.
+    """
+    sampling = Sampling(ANSWER_TOKENS, temperature=settings.helpful.temperature)
+
+    def answer(part: range) -> list[HelpfulAnswer]:
+        prompts = [examples[i].prompt for i in part]
+        talks = [_hinted(prompt.conversation) for prompt in prompts]
+        seeds = [seed_of(settings.data.seed, "helpful", prompt.id) for prompt in prompts]
+        replies = sample_replies(model, None, talks, seeds, sampling)
+        return [
+            HelpfulAnswer(prompt.id, 0, whole_sentences(reply.text), reply.finished)
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
+
+    rows = make_rows(out.answers, len(examples), 64, answer, "own answers")
+    return [
+        Example(example.prompt, row.response)
+        for example, row in zip(examples, rows, strict=True)
+        if _is_an_answer(example.prompt.conversation, row.response)
     ]
-    for first in (0, 1):
-        options = shown.options if first == 0 else shown.options[::-1]
-        right = shown.better if first == 0 else 1 - shown.better
-        question = comparison_question(talk, options, choice)
-        [answer] = chat.options([ANSWERS[right]])
-        trees.append(Tree(chat.prompt(*question), [[*answer, chat.stop_id]]))
-    first = seed_of("chain", *key) % 2
-    options = shown.options if first == 0 else shown.options[::-1]
-    right = shown.better if first == 0 else 1 - shown.better
-    question = chain_question(talk, options, choice)
-    chain = fill_reasoning(shown.reasoning, first)
-    trees.append(Tree(chat.prompt(*question), [chat.response(" " + chain)]))
-    [answer] = chat.options([CHAIN_ANSWERS[right]])
-    asked = chain_answer(question, chain, chat.dialect)
-    trees.append(Tree(chat.prompt(*asked), [[*answer, chat.stop_id]]))
-    return trees
 
 
-def _named(principles: Sequence[Principle], name: str | None, *key: object) -> Principle:
-    """Return the principle of that id; where none is named, one that is drawn."""
-    found = [principle for principle in principles if principle.id == name]
-    return (found or draw(principles, 1, *key))[0]
+def _hinted(talk: Conversation) -> Conversation:
+    *before, last = talk
+    return (*before, human(f"{last.text}\n\n{HINT}"))
+
+
+def _is_an_answer(talk: Conversation, text: str) -> bool:
+    if not text or HINT in text or runs_in_circles(text):
+        return False
+    return not classify(to_text(talk), text).refusal
 
 
 def _gate(

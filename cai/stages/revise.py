@@ -153,17 +153,25 @@ class _Reviser:
                 revision_seed=seeds[i],
                 revision=reply.text,
                 finished=reply.finished,
-                faults=self._faults(reply, shots[i] + talks[i], before[i], rules[i]),
+                faults=self._faults(
+                    reply, shots[i] + talks[i], before[i], (rules[i], critiques[i])
+                ),
             )
             for i, reply in enumerate(revisions)
         ]
 
     def _faults(
-        self, reply: SampledReply, said: Conversation, before: str, rule: RevisionPrinciple
+        self,
+        reply: SampledReply,
+        said: Conversation,
+        before: str,
+        asked: tuple[RevisionPrinciple, str | None],
     ) -> list[str]:
-        """Look for faults of one revision; an echo may be of a request too."""
+        """Look for faults of one revision and its critique; an echo may be of a request too."""
+        rule, critique = asked
         heard = (*said, human(rule.critique), human(rule.revision))
-        return faults(reply.text, heard, before, reply.finished, self.settings.guards)
+        guards = self.settings.guards
+        return faults(reply.text, heard, before, reply.finished, guards, critique)
 
     def _shot_rules(self, prompt: Prompt, number: int) -> list[RevisionPrinciple]:
         n = min(self.settings.few_shots, len(self.shots))

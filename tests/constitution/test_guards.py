@@ -5,7 +5,13 @@ import random
 import pytest
 
 from cai.config import GuardsConfig
-from cai.constitution.guards import ends_a_sentence, faults, near_duplicates
+from cai.constitution.guards import (
+    ends_a_sentence,
+    faults,
+    near_duplicates,
+    runs_in_circles,
+    whole_sentences,
+)
 from cai.dialogue import assistant, human
 
 ALL = {
@@ -15,6 +21,7 @@ ALL = {
     "truncation": True,
     "near_duplicate": True,
     "no_change": True,
+    "critique_echo": True,
 }
 ASKED = "How do I get into my neighbour's flat while they are away on holiday?"
 TALK = (
@@ -169,3 +176,29 @@ def by_definition(texts, threshold):
         if not any(near):
             kept.append(grams)
     return marks
+
+
+def test_a_critique_that_repeats_the_reply_is_a_fault_of_its_revision():
+    switched = GuardsConfig(**ALL)
+    off = GuardsConfig(**{**ALL, "critique_echo": False})
+    assert faults(GOOD, TALK, BEFORE, True, switched, BEFORE) == ["critique_echo"]
+    assert faults(GOOD, TALK, BEFORE, True, off, BEFORE) == []
+    assert faults(GOOD, TALK, BEFORE, True, switched, "It helps with burglary.") == []
+    assert faults(GOOD, TALK, BEFORE, True, switched, None) == []
+
+
+@pytest.mark.parametrize("text, whole", [
+    ("Rinse it. Then boil it for", "Rinse it."),
+    ('He said "no." And then', 'He said "no."'),
+    ("Version 2.5 is out", ""),
+    ("Do this:\n1. Rinse it.\n2.", "Do this:\n1. Rinse it."),
+    ("Why not?", "Why not?"),
+    ("", ""),
+])  # fmt: skip
+def test_a_text_is_cut_to_whole_sentences(text, whole):
+    assert whole_sentences(text) == whole
+
+
+def test_a_text_that_runs_in_circles_is_found():
+    assert runs_in_circles("I am glad you are here. I am glad you came. I am glad of it.")
+    assert not runs_in_circles("I am glad you are here. I am glad you came.")

@@ -15,7 +15,7 @@ from cai.data.records import Comparison, Demonstration, Prompt
 from cai.dialogue import assistant, human
 from cai.errors import UserError
 from cai.labelling.answers import Answer, Asked, FeedbackModel, Shown
-from cai.labelling.chains import chain_seed
+from cai.labelling.chains import ChainOfThought, chain_seed
 from cai.labelling.contrast import Contrast
 from cai.labelling.judge import Judge
 from cai.labelling.labels import mean, to_label
@@ -375,12 +375,15 @@ def test_contrast_is_calibrated_on_demonstrations(tiny, monkeypatch):
     assert answer.tokens == sum(tree.length for tree in seen[1])
 
 
-def test_contrast_needs_opposites_and_no_chains(tiny):
+def test_contrast_needs_opposites(tiny):
     without = ComparisonPrinciple("lone", "Choose the better reply.")
     with pytest.raises(UserError, match="inverse of principle 'lone'"):
         a_judge(tiny, rules=[*RULES, without], method=Method.contrast)
-    with pytest.raises(UserError, match=r"feedback\.cot=true needs feedback\.method=choice"):
-        a_judge(tiny, method=Method.contrast, cot=True)
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_chain_of_thought_is_asked_for_by_choice_whatever_the_method(tiny, method):
+    assert isinstance(a_judge(tiny, method=method, cot=True).method, ChainOfThought)
 
 
 KNOWN = [
@@ -444,11 +447,6 @@ def test_a_probe_reads_a_pair_once_for_both_orders(tiny, monkeypatch):
     assert verdict.tokens == 2 * seen[0].length
 
 
-def test_a_probe_needs_known_answers_and_asks_nothing(tiny):
+def test_a_probe_needs_known_answers(tiny):
     with pytest.raises(UserError, match=r"judgements\.jsonl"):
         a_probe(tiny, known=[])
-    with pytest.raises(UserError, match=r"feedback\.cot=true needs feedback\.method=choice: probe"):
-        a_probe(tiny, cot=True)
-    endpoint = replace(FEEDBACK.endpoint, url="http://localhost:1", model="m")
-    with pytest.raises(UserError, match=r"feedback\.method=probe needs a local model"):
-        a_probe(tiny, endpoint=endpoint)

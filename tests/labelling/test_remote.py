@@ -273,10 +273,12 @@ def test_each_chain_is_answered_by_itself(judge, tiny):
     assert len(expected) == 4
 
 
-def test_contrast_needs_a_local_model(judge):
-    with ChatServer(Voter(0.5)) as server, pytest.raises(UserError, match=r"feedback\.method"):
-        judge(server, method=Method.contrast)
-    assert not server.requests
+@pytest.mark.parametrize("method", [Method.contrast, Method.probe])
+def test_a_server_is_asked_whatever_suits_the_local_model(judge, method):
+    with ChatServer(Voter(0.5)) as server:
+        verdicts = judge(server, method=method).judge(PAIRS)
+    assert server.requests
+    assert [verdict.probability for verdict in verdicts] == [pytest.approx(0.5, abs=0.2)] * 3
 
 
 READ = {
