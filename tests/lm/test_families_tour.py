@@ -17,8 +17,8 @@ def test_a_family_goes_through_every_stage(name, tmp_path, request):
     folder = families.make(tmp_path / "model", name)
     given = (
         f"model.path={folder}", f"model.dialect={families.FAMILIES[name].dialect.value}",
-        "model.dtype=fp32", "model.context=8192", "model.method.helpful_tuning=true", "model.lora.rank=4",
-        f"outputs={tmp_path}/outputs",
+        "model.dtype=fp32", "model.context=8192", "model.method.helpful_tuning=true",
+        "model.lora.rank=4", f"outputs={tmp_path}/outputs",
     )  # fmt: skip
     command = [sys.executable, "-m", "cai", *TOUR, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
