@@ -76,6 +76,7 @@ def describe(steps: list[Step], config: Config) -> str:
         cost = costs.get(step.stage.name)
         figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else f"{'':28}"
         lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}")
+    lines += [note for step in pending for note in step.stage.notes(step.settings)]
     if pending:
         total = sum(cost.minutes for cost in costs.values())
         lines.append(f"about {total:.0f} minutes: an estimate from two seconds of measuring here")

@@ -31,21 +31,31 @@ def load_pretrained(
     Raises:
         UserError: If they can't be had, with what to do about it.
     """
-    embedded = config.source is ModelSource.embedded
-    where = str(embedded_model()) if embedded else config.path
+    where = locate(config)
+    return load_tokenizer(config), _load_network(config, where, device)
+
+
+def locate(config: ModelConfig) -> str:
+    """Return the folder of a model, or its name on the hub.
+
+    Raises:
+        UserError: If there is no such folder, or no commit of the hub is given.
+    """
+    where = str(embedded_model()) if config.source is ModelSource.embedded else config.path
     if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
         raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
     if config.source is ModelSource.hub and not config.revision:
         raise UserError(f"model.revision of {where} is missing: pin the commit to be reproducible")
-    return load_tokenizer(config, where), _load_network(config, where, device)
+    return where
 
 
-def load_tokenizer(config: ModelConfig, where: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
     Raises:
         UserError: If it can't be had.
     """
+    where = locate(config)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             where, revision=config.revision or "main", trust_remote_code=False

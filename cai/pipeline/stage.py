@@ -107,6 +107,8 @@ class Stage(Generic[S, I, R]):
         run: Makes it.
         cost: What that takes.
         needs: Names of the inputs under these settings; None: all of them.
+        marks: What else than settings and files a result depends on, by name, to be hashed.
+        notes: Sentences about its data that are good to know before anything starts.
         version: Raise it when the same settings should give another result.
         shared: Whether several processes can do it together; what asks a server can't.
     """
@@ -118,6 +120,8 @@ class Stage(Generic[S, I, R]):
     run: Run[S, I, R]
     cost: Callable[[Config], Work]
     needs: Callable[[S], tuple[str, ...]] | None = None
+    marks: Callable[[S], Mapping[str, str]] = lambda settings: {}
+    notes: Callable[[S], list[str]] = lambda settings: []
     version: int = 1
     shared: Callable[[S], bool] = lambda settings: True
 

@@ -20,10 +20,10 @@ from cai.labelling.judge import Judge
 from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.labels import LabelledPair, LabelReport, ReplyPair
-from cai.sampling.fitting import ANY_PROMPT, Fitting
+from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
@@ -32,12 +32,19 @@ SL_CAI = "sft"
 HELPFUL = "helpful"
 
 
+def notes(settings: FeedbackSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "feedback")
+    corpus = load_corpus(settings.data)
+    return fitting.notes(corpus, _rooms(fitting, settings, corpus.demonstrations))
+
+
 def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
     """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
     model = load_model(settings.model, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "feedback")
     corpus = load_corpus(settings.data)
-    corpus = fitting.corpus(corpus, _room(fitting, settings, corpus.demonstrations))
+    corpus = fitting.corpus(corpus, _rooms(fitting, settings, corpus.demonstrations))
     adapters = _load_adapters(model, inputs)
     pairs = _sample_pairs(settings, model, corpus, out)
     judge = make_judge(
@@ -80,24 +87,32 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
 
 
+def _rooms(
+    fitting: Fitting, settings: FeedbackSettings, demonstrations: Sequence[Demonstration]
+) -> Rooms:
+    """Leave room for a question about two replies; known comparisons bring theirs along."""
+    room = _room(fitting, settings, demonstrations)
+    said = 2 * settings.feedback.reply_tokens
+    return {"red_team": room + said, "harmless_pairs": room, "judgements": room}
+
+
 def _room(
     fitting: Fitting, settings: FeedbackSettings, demonstrations: Sequence[Demonstration]
 ) -> int:
-    """Count the tokens that a question about two replies puts around its prompt."""
+    """Count the tokens that a question about two replies puts around them and their prompt."""
     feedback = settings.feedback
-    said = 2 * feedback.reply_tokens
     if feedback.endpoint.used or feedback.method is not Method.choice:
-        return said
+        return 0
     principles = load_constitution(settings.constitution).comparison
     shots = FewShots(demonstrations[: feedback.few_shots], principles, settings.seed)
     pair = Comparison(Prompt("", "", ANY_PROMPT), "", "", 0.5, "")
     asked = [Asked(pair, principle, swapped=False) for principle in principles]
     if not feedback.cot:
-        return said + fitting.room_of(choice_question(shots, question) for question in asked)
+        return fitting.room_of(choice_question(shots, question) for question in asked)
     dialect = fitting.chat.dialect
     rendered = [reasoned_question(shots, question, dialect) for question in asked]
     answers = (chain_answer(question, "", dialect) for question in rendered)
-    return said + feedback.chain_tokens + fitting.room_of(answers)
+    return feedback.chain_tokens + fitting.room_of(answers)
 
 
 def _numbers(report: LabelReport) -> dict[str, float]:

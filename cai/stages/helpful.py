@@ -26,7 +26,7 @@ from cai.jsonl import to_json
 from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.load import LanguageModel, load_chat, load_model
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import Gate, GateReply
@@ -43,7 +43,14 @@ Principle = TypeVar("Principle", RevisionPrinciple, ComparisonPrinciple)
 
 ADAPTER = "helpful"
 GATE_TOKENS = 48
+ROOMS = {"red_team": GATE_TOKENS, "helpful": 0}
 ALREADY_REFUSES = 0.5
+
+
+def notes(settings: HelpfulSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "helpful")
+    return fitting.notes(load_corpus(settings.data), ROOMS)
 
 
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
@@ -51,7 +58,7 @@ def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job:
     seed_everything(settings.data.seed)
     model = load_model(settings.model, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "helpful")
-    corpus = fitting.corpus(load_corpus(settings.data), GATE_TOKENS)
+    corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
         model.add_adapter(adapter, seed_of(settings.data.seed, "helpful", "adapter"))

@@ -25,7 +25,7 @@ from cai.data.splits import family
 from cai.errors import UserError
 from cai.files import write_text
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.load import LanguageModel, load_chat, load_model
 from cai.lm.usage import scoring_code
 from cai.pipeline.stage import Job
 from cai.results.labels import PMMetrics, PMSettings
@@ -42,6 +42,10 @@ from cai.training.trainer import Fit, fit, seed_everything
 log = logging.getLogger(__name__)
 
 
+ROOMS = {"helpful_pairs": 0, "harmless_pairs": 0}
+"""Nothing is said to the comparisons that it reads."""
+
+
 class Lessons(NamedTuple):
     """What one PM learns from and is measured on.
 
@@ -56,12 +60,18 @@ class Lessons(NamedTuple):
     held_out: dict[str, list[Comparison]]
 
 
+def notes(settings: PMStageSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "pm")
+    return fitting.notes(load_corpus(settings.data), ROOMS)
+
+
 def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job: Job) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
     seed_everything(settings.seed)
     model = load_model(settings.model, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "pm")
-    corpus = fitting.corpus(load_corpus(settings.data), room=0)
+    corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     pm = settings.pm
     training = _comparisons(settings, corpus, inputs)
     if pm.pretrain:

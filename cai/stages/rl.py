@@ -10,10 +10,10 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, load_head, save_model
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.common import Numbers
-from cai.sampling.fitting import Fitting
+from cai.sampling.fitting import Fitting, Rooms
 from cai.sampling.prompts import EncodedPrompts
 from cai.seeds import seed_of
 from cai.training.data import Order
@@ -27,6 +27,18 @@ from cai.training.trainer import Fit, fit, seed_everything
 from cai.training.watch import GoodhartWatch, Surroundings
 
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
+
+
+def notes(settings: RLSettings) -> list[str]:
+    """Say which rows do not fit; DPO reads comparisons that an earlier stage has fitted."""
+    if settings.recipe.policy is Policy.dpo:
+        return []
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "rl")
+    return fitting.notes(load_corpus(settings.data), _rooms(settings))
+
+
+def _rooms(settings: RLSettings) -> Rooms:
+    return dict.fromkeys(("red_team", "helpful"), settings.rl.reply_tokens)
 
 
 def run(settings: RLSettings, inputs: RLInputs, out: PolicyResult, job: Job) -> None:
@@ -44,7 +56,7 @@ def _train_by_ppo(
 ) -> list[Numbers]:
     rl = settings.rl
     fitting = Fitting(model.chat, settings.data.too_long, "rl")
-    corpus = fitting.corpus(load_corpus(settings.data), rl.reply_tokens)
+    corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings))
     reward = load_reward_model(job.hardware, model, inputs.pm, "model")
     if reward is None:
         raise UserError("the pm stage has no preference model: delete its result and run again")
