@@ -83,8 +83,9 @@ def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) ->
     pm = PreferenceModels("pm", "", root)
     record = pm.record()
     recipe = record["recipe"]
+    own = recipe["settings"]["pm"].get("base")
     try:
-        config = _typed(ModelConfig, OmegaConf.create(recipe["settings"]["model"]))
+        config = _typed(ModelConfig, OmegaConf.create(own or recipe["settings"]["model"]))
     except OmegaConfBaseException as error:
         raise UserError(
             f"{root / RECORD} describes a base model in a way that this version can't read "
@@ -92,8 +93,8 @@ def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) ->
         ) from error
     device = _typed(HardwareConfig, _hardware(hardware, micro_tokens))
     if config.source is ModelSource.folder:
-        found = digest_of_folder(Path(config.path), "model.path")
-        if found != recipe["content"]["model.path"]:
+        place = "pm.base.path" if own else "model.path"
+        if digest_of_folder(Path(config.path), place) != recipe["content"][place]:
             raise UserError(f"the base model in {config.path} has changed since {root} was trained")
     model = load_model(config, device)
     reward = load_reward_model(device, model, pm, name)

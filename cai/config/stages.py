@@ -18,6 +18,7 @@ from cai.config.choices import (
     Start,
 )
 from cai.config.content import reads_file, reads_folder
+from cai.config.nodes import ModelConfig
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rules import (
     at_least,
@@ -159,6 +160,7 @@ class FeedbackConfig:
 
     prompts: int = MISSING
     model: Start = MISSING
+    labeller: ModelConfig | None = MISSING
     method: Method = MISSING
     principles: Principles = MISSING
     average: Average = MISSING
@@ -187,6 +189,11 @@ class FeedbackConfig:
             batch_size=self.batch_size,
         )
         at_least("feedback.few_shots", self.few_shots, 0)
+        if isinstance(self.labeller, ModelConfig) and self.endpoint.used:
+            raise UserError(
+                f"feedback.labeller={self.labeller.name} and feedback.endpoint.url="
+                f"{self.endpoint.url} both label: give one of them"
+            )
         within("feedback.temperature", self.temperature, 0.0, 5.0)
         if isinstance(self.clamp, list) and not (
             len(self.clamp) == 2 and 0 <= self.clamp[0] <= 0.5 <= self.clamp[1] <= 1
@@ -214,6 +221,7 @@ class MixtureConfig:
 class PMConfig:
     """The preference model and its twin."""
 
+    base: ModelConfig | None = MISSING
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     helpful_pairs: int = MISSING
     label_smoothing: float = MISSING

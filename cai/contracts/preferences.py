@@ -85,6 +85,11 @@ class PMStageSettings:
     pm: PMConfig
     seed: int
 
+    @property
+    def base(self) -> ModelConfig:
+        """What the PM starts from."""
+        return self.pm.base or self.model
+
 
 @dataclass(frozen=True)
 class PMInputs:

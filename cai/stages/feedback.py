@@ -20,7 +20,7 @@ from cai.labelling.judge import Judge
 from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
+from cai.lm.load import has_adapter, load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.labels import LabelledPair, LabelReport, ReplyPair
 from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
@@ -29,29 +29,27 @@ from cai.sampling.shards import make_rows
 from cai.seeds import seed_of
 
 SL_CAI = "sft"
-HELPFUL = "helpful"
+JUDGE = "judge"
 
 
 def notes(settings: FeedbackSettings) -> list[str]:
     """Say which rows do not fit."""
-    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "feedback")
     corpus = load_corpus(settings.data)
-    return fitting.notes(corpus, _rooms(fitting, settings, corpus.demonstrations))
+    found = [fitting.notes(corpus, rooms) for fitting, rooms in _fittings(settings, corpus)]
+    return [note for notes in found for note in notes]
 
 
 def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
     """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
-    model = load_model(settings.model, job.hardware)
-    fitting = Fitting(model.chat, settings.data.too_long, "feedback")
     corpus = load_corpus(settings.data)
-    corpus = fitting.corpus(corpus, _rooms(fitting, settings, corpus.demonstrations))
-    adapters = _load_adapters(model, inputs)
-    pairs = _sample_pairs(settings, model, corpus, out)
+    for fitting, rooms in _fittings(settings, corpus):
+        corpus = fitting.corpus(corpus, rooms)
+    pairs = _sample_pairs(settings, inputs, corpus, out, job)
     judge = make_judge(
         settings.feedback,
         load_constitution(settings.constitution),
         Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
-        FeedbackModel(model, adapters[settings.feedback.model]),
+        _feedback_model(settings, inputs, job),
         settings.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
@@ -87,13 +85,19 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
 
 
-def _rooms(
-    fitting: Fitting, settings: FeedbackSettings, demonstrations: Sequence[Demonstration]
-) -> Rooms:
-    """Leave room for a question about two replies; known comparisons bring theirs along."""
-    room = _room(fitting, settings, demonstrations)
-    said = 2 * settings.feedback.reply_tokens
-    return {"red_team": room + said, "harmless_pairs": room, "judgements": room}
+def _fittings(settings: FeedbackSettings, corpus: Corpus) -> list[tuple[Fitting, Rooms]]:
+    """Leave room for a reply where pairs are sampled, and for questions where they are asked.
+
+    A question is about two replies; known comparisons bring theirs along.
+    """
+    said, other = settings.feedback.reply_tokens, settings.feedback.labeller
+    asked = Fitting(load_chat(other or settings.model), settings.data.too_long, "feedback")
+    room = _room(asked, settings, corpus.demonstrations)
+    rooms = {"red_team": room + 2 * said, "harmless_pairs": room, "judgements": room}
+    if other is None:
+        return [(asked, rooms)]
+    speaker = Fitting(load_chat(settings.model), settings.data.too_long, "feedback")
+    return [(speaker, {"red_team": said}), (asked, rooms)]
 
 
 def _room(
@@ -120,20 +124,26 @@ def _numbers(report: LabelReport) -> dict[str, float]:
     return {key: value for key, value in flat.items() if isinstance(value, int | float)}
 
 
-def _load_adapters(model: LanguageModel, inputs: FeedbackInputs) -> dict[Start, str | None]:
-    adapters: dict[Start, str | None] = {Start.base: None, Start.helpful: None, Start.sft: SL_CAI}
-    if has_adapter(inputs.helpful.model):
-        model.add_adapter(HELPFUL, 0, inputs.helpful.model)
-        adapters[Start.helpful] = HELPFUL
-    model.add_adapter(SL_CAI, 0, inputs.sft.model)
-    return adapters
+def _feedback_model(settings: FeedbackSettings, inputs: FeedbackInputs, job: Job) -> FeedbackModel:
+    """Load who judges; another model than the policy's takes its place in memory."""
+    if settings.feedback.labeller is not None:
+        return FeedbackModel(load_model(settings.feedback.labeller, job.hardware), None)
+    model = load_model(settings.model, job.hardware)
+    saved = {Start.helpful: inputs.helpful.model, Start.sft: inputs.sft.model}
+    folder = saved.get(settings.feedback.model)
+    if folder is None or not has_adapter(folder):
+        return FeedbackModel(model, None)
+    model.add_adapter(JUDGE, 0, folder)
+    return FeedbackModel(model, JUDGE)
 
 
 def _sample_pairs(
-    settings: FeedbackSettings, model: LanguageModel, corpus: Corpus, out: Labels
+    settings: FeedbackSettings, inputs: FeedbackInputs, corpus: Corpus, out: Labels, job: Job
 ) -> list[ReplyPair]:
     """Sample two replies of SL-CAI per prompt."""
     feedback = settings.feedback
+    model = load_model(settings.model, job.hardware)
+    model.add_adapter(SL_CAI, 0, inputs.sft.model)
     prompts = corpus.red_team.train[-feedback.prompts :]
     sampling = Sampling(feedback.reply_tokens, 1, feedback.temperature)
 

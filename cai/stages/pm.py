@@ -62,14 +62,14 @@ class Lessons(NamedTuple):
 
 def notes(settings: PMStageSettings) -> list[str]:
     """Say which rows do not fit."""
-    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "pm")
+    fitting = Fitting(load_chat(settings.base), settings.data.too_long, "pm")
     return fitting.notes(load_corpus(settings.data), ROOMS)
 
 
 def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job: Job) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_model(settings.base, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "pm")
     corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     pm = settings.pm
@@ -78,7 +78,7 @@ def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job:
         training += pretraining(Path(pm.pretrain), corpus, model)
     halves = halve(training, settings.seed) if pm.holdout_twin else [training]
     held_out = _held_out(corpus)
-    out.settings.write(PMSettings(pm.lower_bound))
+    out.settings.write(PMSettings(pm.lower_bound, pm.base))
     for name, comparisons in zip(("model", "twin"), halves, strict=False):
         first = [comparison for comparison in comparisons if comparison.source == SOURCE]
         own = [comparison for comparison in comparisons if comparison.source != SOURCE]
@@ -236,7 +236,7 @@ def _untrained(settings: PMStageSettings, model: LanguageModel, name: str, job: 
     seed = seed_of(settings.seed, name, "head")
     head = ScalarHead(model.hidden_size, seed).to(model.device)
     if settings.pm.full_finetuning:
-        return ScalarModel(own_network(settings.model, job.hardware), None, head)
+        return ScalarModel(own_network(settings.base, job.hardware), None, head)
     model.add_adapter(name, seed_of(settings.seed, name))
     return ScalarModel(model, name, head)
 

@@ -105,6 +105,11 @@ def _cast(
     seed = seed_of(settings.seed, "rl", "adapter")
     reference = _start_from(model, inputs.start.model, seed)
     from_pm = settings.rl.critic.start is CriticStart.pm
+    if from_pm and reward.speaker is not None:
+        raise UserError(
+            "rl.critic.start=pm needs a preference model on the policy's base: set "
+            "rl.critic.start=zero, or leave pm.base out"
+        )
     if from_pm and not has_adapter(pm.path):
         raise UserError(
             "rl.critic.start=pm needs a preference model that is an adapter: set "

@@ -94,7 +94,11 @@ def depends_on(steps, key):
     return found
 
 
-NEEDED = {"model.path": ["model=folder"]}
+NEEDED = {
+    "model.path": ["model=folder"],
+    "feedback.labeller.path": ["model@feedback.labeller=folder"],
+    "pm.base.path": ["model@pm.base=folder"],
+}
 """What else must be set for a path to be read."""
 
 
