@@ -29,7 +29,7 @@ FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
 RESULT = "result.json"
 """In the folder of an arm that reached an evaluation: where the result is."""
-HOW = ("hydra", "hardware", "launch", "outputs", "sweep", "tracking")
+HOW = ("hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking")
 """Keys whose values do not tell one experiment from another."""
 
 failures: list[str] = []

@@ -51,6 +51,7 @@ from cai.config.nodes import (
 )
 from cai.config.optimizer import OptimizerConfig
 from cai.config.rl import CriticConfig, DPOConfig, KLConfig, RLConfig
+from cai.config.sampler import Engine, SamplerConfig
 from cai.config.stages import (
     EndpointConfig,
     EvaluateConfig,
@@ -80,6 +81,7 @@ __all__ = [
     "Dialect",
     "Dtype",
     "EndpointConfig",
+    "Engine",
     "EvaluateConfig",
     "FeedbackConfig",
     "Guard",
@@ -111,6 +113,7 @@ __all__ = [
     "RevisionPrinciple",
     "Revisions",
     "SFTConfig",
+    "SamplerConfig",
     "ScaleConfig",
     "Schedule",
     "Start",
@@ -137,6 +140,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)

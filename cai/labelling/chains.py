@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from cai.config import Dialect, FeedbackConfig
 from cai.constitution.prompts import (
     CHAIN_ANSWERS,
@@ -17,8 +15,7 @@ from cai.constitution.prompts import (
 )
 from cai.dialogue import Conversation
 from cai.labelling.answers import Answer, Asked, FeedbackModel, FewShots
-from cai.lm.generate import Sampling, generate
-from cai.lm.score import option_logprobs
+from cai.lm.generate import Sampling
 from cai.seeds import draw, seed_of
 
 
@@ -43,25 +40,13 @@ class ChainOfThought:
         prompts = [self.model.chat.prompt(*question) for question in rendered]
         seeds = [chain_seed(self.shots.seed, question, k) for question, k in asked]
         sampling = Sampling(self.settings.chain_tokens, 1, self.settings.temperature)
-        with self.model.sampling(self.adapter) as network:
-            chains = generate(
-                network,
-                prompts,
-                seeds,
-                sampling,
-                self.model.stop_ids,
-                batch_size=self.settings.batch_size,
-            )
-            done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
-            answers = [
-                self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens))
-                for n in done
-            ]
-            scores = (
-                option_logprobs(network, [], answers, self.options, self.model.read_tokens)
-                if answers
-                else torch.empty(0, len(self.options))
-            )
+        sampler = self.model.sampler
+        chains = sampler.generate(self.adapter, prompts, seeds, sampling)
+        done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
+        answers = [
+            self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens)) for n in done
+        ]
+        scores = sampler.option_logprobs(self.adapter, [], answers, self.options)
         found: list[list[float]] = [[] for _ in questions]
         tokens = [0] * len(questions)
         for n, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):

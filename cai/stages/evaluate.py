@@ -43,10 +43,11 @@ from cai.evaluation.systems import (
 from cai.evaluation.upstream import gather
 from cai.jsonl import to_json
 from cai.labelling.answers import Answerer
-from cai.lm.load import load_chat, load_model
+from cai.lm.load import load_chat
 from cai.pipeline.stage import Job, Result, field_names
 from cai.results.systems import Match, Reply, StageRun, Summary
 from cai.sampling.fitting import Fitting, Rooms
+from cai.sampling.speaker import load_speaker
 from cai.tracking import Tracker
 from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
@@ -68,7 +69,7 @@ def _rooms(settings: EvaluateSettings) -> Rooms:
 
 def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job: Job) -> None:
     """Sample, judge and measure; the report is drawn from what is written here."""
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "evaluate")
     corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings))
     context = Context(settings, job.hardware, model, load_systems(settings, model, inputs))

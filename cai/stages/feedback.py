@@ -26,6 +26,7 @@ from cai.results.labels import LabelledPair, LabelReport, ReplyPair
 from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 
 SL_CAI = "sft"
@@ -128,7 +129,7 @@ def _feedback_model(settings: FeedbackSettings, inputs: FeedbackInputs, job: Job
     """Load who judges; another model than the policy's takes its place in memory."""
     if settings.feedback.labeller is not None:
         return FeedbackModel(load_model(settings.feedback.labeller, job.hardware), None)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     saved = {Start.helpful: inputs.helpful.model, Start.sft: inputs.sft.model}
     folder = saved.get(settings.feedback.model)
     if folder is None or not has_adapter(folder):
@@ -142,7 +143,7 @@ def _sample_pairs(
 ) -> list[ReplyPair]:
     """Sample two replies of SL-CAI per prompt."""
     feedback = settings.feedback
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     model.add_adapter(SL_CAI, 0, inputs.sft.model)
     prompts = corpus.red_team.train[-feedback.prompts :]
     sampling = Sampling(feedback.reply_tokens, 1, feedback.temperature)

@@ -26,12 +26,13 @@ from cai.jsonl import to_json
 from cai.lm.chat import ChatFormat
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
-from cai.lm.load import LanguageModel, load_chat, load_model
+from cai.lm.load import LanguageModel, load_chat
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import Gate, GateReply
 from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
+from cai.sampling.speaker import load_speaker
 from cai.seeds import draw, seed_of
 from cai.training.data import Order
 from cai.training.sft import SFTModule
@@ -56,7 +57,7 @@ def notes(settings: HelpfulSettings) -> list[str]:
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
     """Make the assistant, then measure on held-out prompts how ready it is to do harm."""
     seed_everything(settings.data.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "helpful")
     corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     adapter = ADAPTER if settings.helpful.fine_tune else None

@@ -16,12 +16,13 @@ from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, human
 from cai.jsonl import to_json
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.pipeline.stage import Job
 from cai.results.revisions import Revision, RevisionRound, Yield
 from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
 from cai.sampling.replies import SampledReply, sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import draw, seed_of
 
 ADAPTER = "helpful"
@@ -32,7 +33,7 @@ SILENCE = "..."
 def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job) -> None:
     """Write a row per prompt with every text, principle, seed and verdict."""
     corpus = load_corpus(settings.data)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     reviser = _Reviser(settings, model, inputs.helpful, corpus.demonstrations)
     fitting = Fitting(model.chat, settings.data.too_long, "revise")
     corpus = fitting.corpus(corpus, _rooms(fitting, settings, corpus.demonstrations))

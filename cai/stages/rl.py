@@ -10,11 +10,12 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, load_head, save_model
-from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.pipeline.stage import Job
 from cai.results.common import Numbers
 from cai.sampling.fitting import Fitting, Rooms
 from cai.sampling.prompts import EncodedPrompts
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.dpo import DPOModule, DPORoles
@@ -44,7 +45,7 @@ def _rooms(settings: RLSettings) -> Rooms:
 def run(settings: RLSettings, inputs: RLInputs, out: PolicyResult, job: Job) -> None:
     """Train the policy by the recipe's method; keep its history and sample transcripts."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     train = {Policy.ppo: _train_by_ppo, Policy.dpo: _train_by_dpo}[settings.recipe.policy]
     history = train(settings, inputs, model, out, job)
     save_model(model, POLICY, out.model)

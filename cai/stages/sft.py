@@ -16,13 +16,14 @@ from cai.dialogue import Conversation
 from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
-from cai.lm.load import LanguageModel, has_adapter, load_chat, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import HelpfulAnswer, Revision, SFTMetrics
 from cai.sampling.fitting import Fitting, Rooms
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.sft import SFTModule, mean_loss
@@ -55,7 +56,7 @@ def _rooms(settings: SFTConfig) -> Rooms:
 def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     """Train one epoch on the mixture and measure the loss on held-out helpful answers."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "sft")
     corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings.sft))
     revisions = _revisions(settings.sft, inputs.revise.rows.read())
