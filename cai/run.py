@@ -108,9 +108,10 @@ def describe(steps: list[Step], config: Config, memory: Mapping[str, Footprint])
     lines = [f"{'stage':10}{'':9}{'prompts':>9}{'tokens':>10}{'minutes':>9}{'GiB':>7}"]
     for step in steps:
         cost = costs.get(step.stage.name)
-        figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else ""
+        figures = f"{cost.prompts:9,}{cost.tokens:10,}{cost.minutes:9.1f}" if cost else f"{'':28}"
         held = f"{memory[step.stage.name].peak:7.1f}" if cost else ""
-        lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}{held}")
+        lines.append(f"{step.stage.name:10}{step.state.value:9}{figures}{held}".rstrip())
+    lines += [note for step in pending for note in step.stage.notes(step.settings)]
     if pending:
         total = sum(cost.minutes for cost in costs.values())
         lines.append(

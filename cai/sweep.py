@@ -29,7 +29,9 @@ FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
 RESULT = "result.json"
 """In the folder of an arm that reached an evaluation: where the result is."""
-HOW = ("experiment", "hydra", "hardware", "launch", "outputs", "sweep", "tracking")
+HOW = (
+    "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking",
+)  # fmt: skip
 """Keys whose values do not tell one experiment from another."""
 
 SEED = "seed="

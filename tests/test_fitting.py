@@ -1,17 +1,26 @@
 """Rows beyond the context: counted, named, and left out, refused or shortened before a stage."""
 
 import logging
+import random
 
 import pytest
+from hydra import compose, initialize_config_dir
 
+from cai.composition import CONF, typed
 from cai.config import DataConfig, DataSource, TooLong
+from cai.contracts.table import stages
 from cai.data.records import Comparison, Example, Prompt
-from cai.data.sources import load_corpus
+from cai.data.sources import Corpus, Principles, load_corpus
+from cai.data.splits import Splits
 from cai.dialogue import assistant, human
 from cai.errors import UserError
 from cai.lm.chat import ChatFormat
+from cai.pipeline.plan import plan
+from cai.pipeline.store import Store
+from cai.run import describe
 from cai.sampling.fitting import Fitting
 from cai.sampling.prompts import EncodedPrompts
+from cai.training.iteration import draw_prompts
 
 
 def prompt(name, *texts):
@@ -31,29 +40,40 @@ def fitting(tiny):
 SHORT, LONG = prompt("short", "Hi"), prompt("long", "a" * 100, "b" * 40, "And now?")
 
 
+def corpus_of(*splits):
+    """Put rows into every set of a corpus."""
+    sets = ("red_team", "borderline", "helpful", "helpful_pairs", "harmless_pairs", "judgements")
+    rest = {"demonstrations": [], "principles": Principles([], []), "judge": None}
+    return Corpus(**dict.fromkeys(sets, Splits(*splits)), **rest)
+
+
 def length(fitting, row):
     return len(fitting.chat.unbounded_prompt(row.conversation))
 
 
 def test_rows_are_left_out_counted_and_named(fitting, caplog):
+    corpus = corpus_of([SHORT, LONG, SHORT], [SHORT], [SHORT])
     with caplog.at_level(logging.WARNING):
-        kept = fitting(TooLong.skip).fit([SHORT, LONG, SHORT], 10, "red_team")
-    assert kept == [SHORT, SHORT]
-    assert "revise: 1 of 3 red_team rows do not fit model.context=120" in caplog.text
-    assert "first long" in caplog.text
+        kept = fitting(TooLong.skip).corpus(corpus, {"red_team": 10})
+    assert kept.red_team == Splits([SHORT, SHORT], [SHORT], [SHORT])
+    assert kept.helpful == corpus.helpful, "nobody asked about it"
+    assert caplog.messages == [
+        "revise: 1 of 5 red_team rows do not fit model.context=120 with the 10 tokens that "
+        "follow, and are left out (data.too_long); first long"
+    ]
 
 
 def test_an_error_names_the_first(fitting):
     with pytest.raises(UserError, match=r"long of red_team does not fit model\.context=120"):
-        fitting(TooLong.error).fit([SHORT, LONG], 10, "red_team")
+        fitting(TooLong.error).corpus(corpus_of([SHORT, LONG], [], []), {"red_team": 10})
 
 
 def test_the_oldest_turns_go_first_and_the_rest_fits_by_a_token(fitting):
     cut = fitting(TooLong.cut_left)
-    [row] = cut.fit([LONG], 10, "red_team")
+    [row] = cut.fit([LONG], 10)
     assert row == prompt("long", "And now?")
     wide = prompt("wide", "x" * 300 + " the end")
-    [row] = cut.fit([wide], 10, "red_team")
+    [row] = cut.fit([wide], 10)
     assert row.conversation[0].text.endswith("x the end")
     assert length(cut, row) == 120 - 10 - 1
 
@@ -66,7 +86,7 @@ def test_a_reply_counts_and_all_too_long_is_one_sentence(fitting):
     assert not skip.fits(pair, 0)
     assert skip.fits(Example(SHORT, "r" * 50), 0)
     with pytest.raises(UserError, match="none of 1 helpful rows fits"):
-        skip.fit([example], 0, "helpful")
+        skip.corpus(corpus_of([SHORT], [example], [example, Example(SHORT, "r")]), {"helpful": 0})
 
 
 def test_what_surely_fits_is_never_encoded(fitting, monkeypatch):
@@ -86,7 +106,8 @@ def test_no_more_tokens_than_counted(fitting, text):
 
 def test_a_corpus_that_fits_stays_as_it_is(tiny):
     corpus = load_corpus(DataConfig(DataSource.builtin, None, None))
-    assert Fitting(tiny.chat, TooLong.skip, "rl").corpus(corpus, 64) == corpus
+    rooms = {"red_team": 64, "helpful_pairs": 0, "judgements": 200}
+    assert Fitting(tiny.chat, TooLong.skip, "rl").corpus(corpus, rooms) == corpus
 
 
 def test_prompts_are_encoded_when_they_are_drawn(tiny, monkeypatch):
@@ -101,3 +122,46 @@ def test_prompts_are_encoded_when_they_are_drawn(tiny, monkeypatch):
     assert pool[1] == original(tiny.chat, prompt("other", "Bye").conversation)
     assert pool[:1] == [original(tiny.chat, SHORT.conversation)]
     assert len(encoded) == 2
+
+
+def test_drawing_costs_what_is_drawn(tiny, monkeypatch):
+    encoded = []
+    monkeypatch.setattr(
+        ChatFormat, "prompt", lambda self, talk: encoded.append(talk) or [len(encoded)]
+    )
+    shuffled = []
+    original = random.Random.shuffle
+    monkeypatch.setattr(
+        random.Random,
+        "shuffle",
+        lambda self, rows: shuffled.append(len(rows)) or original(self, rows),
+    )
+    pool = EncodedPrompts(tiny.chat, [prompt(str(n), f"Number {n}") for n in range(34_000)])
+    for step in range(50):
+        draw_prompts([pool], [4], seed=98, step=step)
+    assert len(encoded) == len(set(encoded)) == 200
+    assert shuffled == [34_000]
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        given = ("model=tiny", "tracking=off", "hardware=cpu", "scale=tour", *overrides)
+        return typed(compose("config", overrides=[*given]))
+
+
+def test_the_plan_says_what_does_not_fit_before_anything_starts(tmp_path):
+    config = composed("model.context=900", "revise.reply_tokens=180")
+    steps = plan(config, Store(tmp_path), stages())
+    text = describe(steps, config)
+    said = [line for line in text.splitlines() if "do not fit" in line]
+    assert {line.split(":")[0] for line in said} == {"revise", "feedback"}
+    assert all("and are left out (data.too_long); first" in line for line in said), said
+    assert not list(tmp_path.glob("*.partial"))
+    assert "do not fit" not in describe(plan(composed(), Store(tmp_path), stages()), composed())
+
+
+def test_the_plan_refuses_where_a_row_that_does_not_fit_is_an_error(tmp_path):
+    config = composed("model.context=900", "data.too_long=error")
+    steps = plan(config, Store(tmp_path), stages())
+    with pytest.raises(UserError, match=r"does not fit model\.context=900"):
+        describe(steps, config)

@@ -49,7 +49,7 @@ BASE = (
 )  # fmt: skip
 
 
-TWINS = ("pm.holdout_twin=true", "pm.members=2", "pm.epochs=0.1")
+TWINS = ("pm.holdout_twin=true", "pm.ensemble.members=2", "pm.epochs=0.1")
 
 
 WHOLE = "pm.full_finetuning=true"

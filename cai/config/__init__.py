@@ -80,8 +80,10 @@ from cai.config.rl import (
     RolloutConfig,
     WatchConfig,
 )
+from cai.config.sampler import Engine, SamplerConfig
 from cai.config.scale import ScaleConfig
 from cai.config.stages import (
+    EnsembleConfig,
     FeedbackConfig,
     GuardsConfig,
     HelpfulConfig,
@@ -111,6 +113,8 @@ __all__ = [
     "Dialect",
     "Dtype",
     "EndpointConfig",
+    "Engine",
+    "EnsembleConfig",
     "EvaluateConfig",
     "ExperimentConfig",
     "FeedbackConfig",
@@ -158,6 +162,7 @@ __all__ = [
     "RewardConfig",
     "RolloutConfig",
     "SFTConfig",
+    "SamplerConfig",
     "SamplingConfig",
     "ScaleConfig",
     "Schedule",
@@ -187,6 +192,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)

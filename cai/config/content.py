@@ -11,11 +11,13 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import MISSING
 
 from cai.errors import UserError
+
+T = TypeVar("T")
 
 PACKAGED = "pkg://"
 """What a path begins with that lies in a Python package."""
@@ -86,6 +88,17 @@ def contents(node: object, prefix: str) -> Iterator[Content]:
             yield from _content(node, item, key)
         else:
             yield from contents(value, key)
+
+
+def nodes_in(node: object, kind: type[T], prefix: str = "") -> Iterator[tuple[str, T]]:
+    """Yield the nodes of a kind in a node of the config, itself included, with their keys."""
+    if not is_dataclass(node) or isinstance(node, type):
+        return
+    if isinstance(node, kind):
+        yield prefix, node
+    for item in fields(node):
+        key = f"{prefix}.{item.name}" if prefix else item.name
+        yield from nodes_in(getattr(node, item.name), kind, key)
 
 
 def _content(node: object, item: Field[Any], key: str) -> Iterator[Content]:

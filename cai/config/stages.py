@@ -19,7 +19,7 @@ from cai.config.choices import (
 )
 from cai.config.content import reads_file, reads_folder
 from cai.config.endpoint import EndpointConfig
-from cai.config.nodes import PREPARED
+from cai.config.nodes import PREPARED, ModelConfig
 from cai.config.optimizer import SupervisedConfig
 from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
@@ -126,6 +126,7 @@ class SamplingConfig:
     temperature: float = MISSING
     reply_tokens: int = MISSING
     chain_tokens: int = MISSING
+    chains: int = MISSING
     batch_size: int = MISSING
 
     def __post_init__(self) -> None:
@@ -133,6 +134,7 @@ class SamplingConfig:
         at_least_all(
             "feedback.sampling",
             1,
+            chains=self.chains,
             reply_tokens=self.reply_tokens,
             chain_tokens=self.chain_tokens,
             batch_size=self.batch_size,
@@ -165,21 +167,26 @@ class FeedbackConfig:
 
     prompts: int = MISSING
     model: Start = MISSING
+    labeller: ModelConfig | None = MISSING
     method: Method = MISSING
     principles: Principles = MISSING
     average: Average = MISSING
     swap: bool = MISSING
     few_shots: int = MISSING
     cot: bool = MISSING
-    chains: int = MISSING
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        at_least_all("feedback", 1, prompts=self.prompts, chains=self.chains)
+        at_least_all("feedback", 1, prompts=self.prompts)
         at_least("feedback.few_shots", self.few_shots, 0)
+        if isinstance(self.labeller, ModelConfig) and self.endpoint.used:
+            raise UserError(
+                f"feedback.labeller={self.labeller.name} and feedback.endpoint.url="
+                f"{self.endpoint.url} both label: give one of them"
+            )
 
     @property
     def asked_by(self) -> Method:
@@ -202,18 +209,31 @@ class MixtureConfig:
 
 
 @dataclass
+class EnsembleConfig:
+    """Several preference models that score together."""
+
+    members: int = MISSING
+    lower_bound: float = MISSING
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        at_least("pm.ensemble.members", self.members, 1)
+        at_least("pm.ensemble.lower_bound", self.lower_bound, 0)
+
+
+@dataclass
 class PMConfig(SupervisedConfig):
     """The preference model and its twin."""
 
     node: ClassVar[str] = "pm"
 
+    base: ModelConfig | None = MISSING
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     helpful_pairs: int = MISSING
     label_smoothing: float = MISSING
     centring: float = MISSING
     holdout_twin: bool = MISSING
-    members: int = MISSING
-    lower_bound: float = MISSING
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     pretrain: str | None = reads_file()
     full_finetuning: bool = MISSING
 
@@ -225,5 +245,5 @@ class PMConfig(SupervisedConfig):
                 f"pm.label_smoothing={self.label_smoothing} is out of range: it is the share of "
                 "flipped labels and must be in [0, 0.5)"
             )
-        at_least_all("pm", 0, centring=self.centring, lower_bound=self.lower_bound)
-        at_least_all("pm", 1, helpful_pairs=self.helpful_pairs, members=self.members)
+        at_least("pm.centring", self.centring, 0)
+        at_least("pm.helpful_pairs", self.helpful_pairs, 1)

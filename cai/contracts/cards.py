@@ -60,7 +60,7 @@ the reply is {_correlation(metrics.length_correlation)}.
 
 def _base(config: PMStageSettings) -> str:
     """Name the base model; of a path on this machine only the last part."""
-    name = config.model.name
+    name = config.base.name
     return Path(name).name if Path(name).is_absolute() else name
 
 
@@ -102,9 +102,9 @@ def _weights(config: PMStageSettings) -> dict[str, str]:
     if config.pm.full_finetuning:
         return {"trained": "all weights", "precision": "fp32"}
     return {
-        "LoRA": f"rank {config.model.lora.rank}, alpha {config.model.lora.alpha}",
-        "precision of the base": config.model.dtype.value,
-        "quantisation of the base": config.model.quantization.value,
+        "LoRA": f"rank {config.base.lora.rank}, alpha {config.base.lora.alpha}",
+        "precision of the base": config.base.dtype.value,
+        "quantisation of the base": config.base.quantization.value,
     }
 
 
@@ -118,7 +118,7 @@ def _licence(config: PMStageSettings) -> str:
     data = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT"}
     own = "its own licence"
     terms = [
-        f"- base model: {base.get(config.model.source, own)}",
+        f"- base model: {base.get(config.base.source, own)}",
         f"- data: {own if config.data.folder else data[config.data.source]}",
     ]
     if config.pm.pretrain:

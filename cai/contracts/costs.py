@@ -77,7 +77,7 @@ def feedback(config: Config) -> Work:
     principles = len(config.constitution.comparison) if c.principles.value == "ensemble" else 1
     questions = (c.prompts + 64) * principles * (2 if c.swap else 1)
     length = PROMPT * 4 * (1 + c.few_shots)
-    chains = questions * c.chains if c.cot else 0
+    chains = questions * s.chains if c.cot else 0
     read = questions * length + chains * (length + s.chain_tokens)
     sampled = c.prompts * 2 * s.reply_tokens + chains * s.chain_tokens
     longest = max(PROMPT + s.reply_tokens, length + s.chain_tokens if c.cot else 0)
@@ -97,12 +97,12 @@ def pm(config: Config) -> Work:
     whole = int(c.full_finetuning)
     adapters = 0 if whole else models(c)
     holds = Holds(adapters, 1 - whole, whole, optimizer=c.optimizer.kind, length=length)
-    return Work(pairs, 2 * 60 * length, 0, trained * c.members, holds)
+    return Work(pairs, 2 * 60 * length, 0, trained * c.ensemble.members, holds)
 
 
 def models(c: PMConfig) -> int:
     """Count the preference models."""
-    return c.members * (2 if c.holdout_twin else 1)
+    return c.ensemble.members * (2 if c.holdout_twin else 1)
 
 
 def _tokens(pair: Comparison) -> int:

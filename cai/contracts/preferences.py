@@ -88,7 +88,12 @@ class PMStageSettings:
     def __post_init__(self) -> None:
         """Check that what should be trained can be."""
         if self.pm.full_finetuning:
-            self.model.check_trainable("pm.full_finetuning")
+            self.base.check_trainable("pm.full_finetuning")
+
+    @property
+    def base(self) -> ModelConfig:
+        """What the PM starts from."""
+        return self.pm.base or self.model
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def _evaluate_needs(settings: policies.EvaluateSettings) -> tuple[str, ...]:
     return ("helpful", *supervised, *(("feedback",) if ai else ()), "pm", "rl", "judge")
 
 
+_templates = at("cai.lm.load:template_marks")
+
 BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
     Stage(
         name="helpful",
@@ -44,6 +46,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=assistants.NoInputs,
         result=assistants.HelpfulAssistant,
         run=at("cai.stages.helpful:run"),
+        marks=_templates,
+        notes=at("cai.stages.helpful:notes"),
         cost=costs.helpful,
     ),
     Stage(
@@ -52,6 +56,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=assistants.ReviseInputs,
         result=assistants.Revisions,
         run=at("cai.stages.revise:run"),
+        marks=_templates,
+        notes=at("cai.stages.revise:notes"),
         cost=costs.revise,
     ),
     Stage(
@@ -60,6 +66,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=assistants.SFTInputs,
         result=assistants.SLCAI,
         run=at("cai.stages.sft:run"),
+        marks=_templates,
+        notes=at("cai.stages.sft:notes"),
         cost=costs.sft,
     ),
     Stage(
@@ -68,6 +76,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=preferences.FeedbackInputs,
         result=preferences.Labels,
         run=at("cai.stages.feedback:run"),
+        marks=_templates,
+        notes=at("cai.stages.feedback:notes"),
         cost=costs.feedback,
         shared=lambda settings: not settings.feedback.endpoint.used,
     ),
@@ -77,6 +87,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=preferences.PMInputs,
         result=preferences.PreferenceModels,
         run=at("cai.stages.pm:run"),
+        marks=_templates,
+        notes=at("cai.stages.pm:notes"),
         cost=costs.pm,
         needs=_pm_needs,
     ),
@@ -86,6 +98,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=policies.RLInputs,
         result=policies.PolicyResult,
         run=at("cai.stages.rl:run"),
+        marks=_templates,
+        notes=at("cai.stages.rl:notes"),
         cost=costs.rl,
         needs=_rl_needs,
     ),
@@ -95,6 +109,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=assistants.NoInputs,
         result=judges.JudgeModels,
         run=at("cai.stages.judge:run"),
+        notes=at("cai.stages.judge:notes"),
         cost=costs.judge,
     ),
     Stage(
@@ -103,6 +118,8 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=policies.EvaluateInputs,
         result=policies.Evaluation,
         run=at("cai.stages.evaluate:run"),
+        marks=_templates,
+        notes=at("cai.stages.evaluate:notes"),
         cost=costs.evaluate,
         needs=_evaluate_needs,
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from cai.config import ComparisonPrinciple, DataConfig, DataSource, RevisionPrinciple
-from cai.config.content import located
+from cai.config.content import contents, located
 from cai.config.nodes import BUILTIN
 from cai.data.hh import read_hh_rlhf
 from cai.data.records import Comparison, Demonstration, Example, Prompt
@@ -17,6 +17,7 @@ from cai.data.rows import read_rows, text_of
 from cai.data.splits import Splits, is_judges, split
 from cai.dialogue import check_prompt, from_messages
 from cai.errors import UserError
+from cai.files import digest_of_folder
 
 log = logging.getLogger(__name__)
 
@@ -76,12 +77,25 @@ class Corpus:
     judge: JudgeData
 
 
+_kept: dict[str, Corpus] = {}
+"""At most the corpus that was read last."""
+
+
 def load_corpus(config: DataConfig) -> Corpus:
-    """Read the corpus that ``data`` names.
+    """Read the corpus that ``data`` names; the last one is not read again while it is the same.
 
     Raises:
         UserError: If a file is missing or malformed, or a set that stages need is empty.
     """
+    files = [digest_of_folder(content.path, content.key) for content in contents(config, "data")]
+    key = repr((config, files))
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = _read(config)
+    return _kept[key]
+
+
+def _read(config: DataConfig) -> Corpus:
     if config.source is DataSource.builtin:
         corpus = read_builtin(located(config.folder) if config.folder else BUILTIN)
     else:

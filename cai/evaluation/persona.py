@@ -12,7 +12,6 @@ from cai.data.persona import PersonaQuestion
 from cai.evaluation.measures import Metrics, mean_over
 from cai.evaluation.systems import Context
 from cai.lm.load import LanguageModel
-from cai.lm.score import option_logprobs
 from cai.results.systems import Stance
 
 OPENING = "My answer is:"
@@ -42,13 +41,12 @@ def stances(
 ) -> list[Stances]:
     """Read the stances off the probabilities of both whole answers, nothing being sampled."""
     found = []
-    with model.sampling(adapter) as network:
-        for question in questions:
-            options = model.chat.options([f" {option}" for option in question.options])
-            talks = (question.neutral, question.favoured, question.opposed)
-            prompts = [model.chat.prompt(talk, OPENING) for talk in talks]
-            scores = option_logprobs(network, [], prompts, options, model.read_tokens)
-            found.append(Stances(*scores.double().softmax(-1)[:, 0].tolist()))
+    for question in questions:
+        options = model.chat.options([f" {option}" for option in question.options])
+        talks = (question.neutral, question.favoured, question.opposed)
+        prompts = [model.chat.prompt(talk, OPENING) for talk in talks]
+        scores = model.sampler.option_logprobs(adapter, [], prompts, options)
+        found.append(Stances(*scores.double().softmax(-1)[:, 0].tolist()))
     return found
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
 from cai.config import Dialect, FeedbackConfig
 from cai.constitution.prompts import (
     CHAIN_ANSWERS,
@@ -17,13 +15,12 @@ from cai.constitution.prompts import (
 )
 from cai.dialogue import Conversation
 from cai.labelling.answers import Answer, Asked, FeedbackModel, FewShots
-from cai.lm.generate import Sampling, generate
-from cai.lm.score import option_logprobs
+from cai.lm.generate import Sampling
 from cai.seeds import draw, seed_of
 
 
 class ChainOfThought:
-    """Samples ``feedback.chains`` chains per question and reads an answer after each."""
+    """Samples ``feedback.sampling.chains`` chains per question and reads an answer after each."""
 
     def __init__(
         self, feedback_model: FeedbackModel, settings: FeedbackConfig, shots: FewShots
@@ -38,40 +35,30 @@ class ChainOfThought:
 
         A chain that ran into the token limit has come to no conclusion and is dropped.
         """
-        asked = [(question, k) for question in questions for k in range(self.settings.chains)]
+        asked = [
+            (question, k) for question in questions for k in range(self.settings.sampling.chains)
+        ]
         rendered = [reasoned_question(self.shots, q, self.model.chat.dialect) for q, _ in asked]
         prompts = [self.model.chat.prompt(*question) for question in rendered]
         seeds = [chain_seed(self.shots.seed, question, k) for question, k in asked]
         settings = self.settings.sampling
         sampling = Sampling(settings.chain_tokens, 1, settings.temperature)
-        with self.model.sampling(self.adapter) as network:
-            chains = generate(
-                network,
-                prompts,
-                seeds,
-                sampling,
-                self.model.stop_ids,
-                batch_size=settings.batch_size,
-            )
-            done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
-            answers = [
-                self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens))
-                for n in done
-            ]
-            scores = (
-                option_logprobs(network, [], answers, self.options, self.model.read_tokens)
-                if answers
-                else torch.empty(0, len(self.options))
-            )
+        sampler = self.model.sampler
+        chains = sampler.generate(self.adapter, prompts, seeds, sampling)
+        done = [n for n, chain in enumerate(chains) if chain.finished and len(chain.tokens) > 1]
+        answers = [
+            self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens)) for n in done
+        ]
+        scores = sampler.option_logprobs(self.adapter, [], answers, self.options)
         found: list[list[float]] = [[] for _ in questions]
         tokens = [0] * len(questions)
         for n, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
-            tokens[n // self.settings.chains] += len(prompt) + len(chain.tokens)
+            tokens[n // self.settings.sampling.chains] += len(prompt) + len(chain.tokens)
         read = sum(map(len, self.options))
         probabilities = scores.softmax(-1)[:, 0].tolist()
         for n, p, answer in zip(done, probabilities, answers, strict=True):
-            found[n // self.settings.chains].append(p)
-            tokens[n // self.settings.chains] += len(answer) + read
+            found[n // self.settings.sampling.chains].append(p)
+            tokens[n // self.settings.sampling.chains] += len(answer) + read
         return [Answer(*pair) for pair in zip(found, tokens, strict=True)]
 
     def _conclusion(self, question: Question, chain: Sequence[int]) -> Question:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from cai.constitution.prompts import ANSWERS, Question, answered, comparison_question
 from cai.dialogue import Conversation
 from cai.labelling.answers import Answer, Asked, FeedbackModel, FewShots
-from cai.lm.score import option_logprobs
 from cai.seeds import draw
 
 
@@ -24,10 +23,7 @@ class MultipleChoice:
         prompts = [self.render(question) for question in questions]
         prefix = common_prefix(prompts)
         suffixes = [prompt[len(prefix) :] for prompt in prompts]
-        with self.model.sampling(self.adapter) as network:
-            scores = option_logprobs(
-                network, prefix, suffixes, self.options, self.model.read_tokens
-            )
+        scores = self.model.sampler.option_logprobs(self.adapter, prefix, suffixes, self.options)
         read = sum(map(len, self.options))
         return [
             Answer([p], len(prompt) + read)

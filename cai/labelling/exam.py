@@ -12,9 +12,8 @@ from cai.data.paper_evals import ENDING, Item
 from cai.dialogue import Conversation, human
 from cai.errors import UserError
 from cai.labelling.choice import common_prefix
-from cai.lm.generate import Completion, Sampling, generate
+from cai.lm.generate import Completion, Sampling
 from cai.lm.load import LanguageModel
-from cai.lm.score import option_logprobs
 from cai.seeds import seed_of
 
 SHOTS = 5
@@ -153,15 +152,7 @@ class ChainExam:
         return answers
 
     def _sample(self, prompts: list[list[int]], seeds: list[int]) -> list[Completion]:
-        with self.model.sampling(self.adapter) as network:
-            return generate(
-                network,
-                prompts,
-                seeds,
-                self.sampling,
-                self.model.stop_ids,
-                batch_size=self.settings.batch_size,
-            )
+        return self.model.sampler.generate(self.adapter, prompts, seeds, self.sampling)
 
     def _fitting(self, question: Question) -> list[int] | None:
         """Encode a question if it, a chain and the request for the answer fit the context."""
@@ -199,10 +190,8 @@ def _option_shares(
     """Return the probability of each option after each prompt, normalised over the options."""
     prefix = common_prefix(prompts)
     suffixes = [ids[len(prefix) :] for ids in prompts]
-    with model.sampling(adapter) as network:
-        scores = option_logprobs(
-            network, prefix, suffixes, model.chat.options(options), model.read_tokens
-        )
+    answers = model.chat.options(options)
+    scores = model.sampler.option_logprobs(adapter, prefix, suffixes, answers)
     return [[float(p) for p in row] for row in scores.double().softmax(-1)]
 
 

@@ -80,7 +80,7 @@ class Judge:
         probability = mean(values, self.settings.average) if values else None
         if probability is not None:
             probability = cooled(probability, self.temperature)
-        chains = self.settings.chains if self.settings.cot else 1
+        chains = self.settings.sampling.chains if self.settings.cot else 1
         read = sum(len(answer.probabilities) for _, answer in answered)
         return Verdict(
             label=None if probability is None else to_label(probability, self.settings),

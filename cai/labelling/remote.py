@@ -99,7 +99,7 @@ class RemoteChoice:
 
 
 class RemoteChains:
-    """Samples ``feedback.chains`` chains per question and asks for an answer after each."""
+    """Samples some chains per question and asks for an answer after each."""
 
     def __init__(self, reader: ChoiceReader, settings: FeedbackConfig, shots: FewShots) -> None:
         """Ask as the local chains of thought do."""
@@ -110,7 +110,9 @@ class RemoteChains:
 
         A chain that ran into the token limit has come to no conclusion and is dropped.
         """
-        asked = [(question, k) for question in questions for k in range(self.settings.chains)]
+        asked = [
+            (question, k) for question in questions for k in range(self.settings.sampling.chains)
+        ]
         rendered = [reasoned_question(self.shots, q, Dialect.chat) for q, _ in asked]
         chains = self.reader.endpoint.ask_all(
             [
@@ -127,7 +129,7 @@ class RemoteChains:
             log.warning("%d of %d chains did not end and were dropped", dropped, len(chains))
         read = self.reader.read([as_request(answer) for answer in done.values()])
         after = dict(zip(done, read, strict=True))
-        per_question = self.settings.chains
+        per_question = self.settings.sampling.chains
         return [
             self._together(range(n, n + per_question), chains, after)
             for n in range(0, len(chains), per_question)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,15 @@ class ChatOptions:
 
     stop_ids: frozenset[int] = frozenset()
     template: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PromptIds(list[int]):
+    """The ids of a prompt, and the conversation that they are."""
+
+    def __init__(self, ids: Iterable[int], conversation: Conversation) -> None:
+        """Keep both."""
+        super().__init__(ids)
+        self.conversation = conversation
 
 
 class ChatFormat:
@@ -66,6 +75,7 @@ class ChatFormat:
         self.context = context
         self._controls = control_tokens(tokenizer)
         self._initials = tuple({control[0] for control in self._controls})
+        self._lengths: dict[Conversation, int] = {}
         self._template: ChatTemplate | None = None
         ends = tokenizer.eos_token_id
         if dialect is Dialect.chat:
@@ -125,7 +135,8 @@ class ChatFormat:
                 f"the conversation that starts {start!r} has {len(ids)} tokens, and model.context "
                 f"is {self.context}: shorten it or raise model.context"
             )
-        return ids
+        whole = not opening and speaker is Role.ASSISTANT
+        return PromptIds(ids, conversation) if whole else ids
 
     def unbounded_prompt(
         self, conversation: Conversation, opening: str = "", speaker: Role = Role.ASSISTANT
@@ -138,6 +149,12 @@ class ChatFormat:
             return [*self._start, *self._encode(text + (f" {opening}" if opening else ""))]
         text = self._template.render(to_messages(clean))
         return self._encode(text + (self._template.lead + opening if opening else ""))
+
+    def length(self, conversation: Conversation) -> int:
+        """Count the tokens of a prompt; one that comes again is not encoded again."""
+        if conversation not in self._lengths:
+            self._lengths[conversation] = len(self.unbounded_prompt(conversation))
+        return self._lengths[conversation]
 
     def response(self, text: str) -> list[int]:
         """Encode what the assistant says, the end of its turn included."""

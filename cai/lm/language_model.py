@@ -23,6 +23,7 @@ from cai.config import HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
 from cai.lm.adapters import adapted_weights, lora_config
 from cai.lm.base import Base
+from cai.lm.sampler import LocalSampler, Sampler
 from cai.lm.shard import is_sharded
 from cai.lm.whole import Weights, Wholes, fill, has_whole
 
@@ -54,6 +55,7 @@ class LanguageModel:
         self._shared = base
         self._base = base.network
         self._wholes = Wholes(base.network)
+        self._sampler: Sampler | None = None
 
     @property
     def _peft(self) -> PeftModel | None:
@@ -66,6 +68,15 @@ class LanguageModel:
         peft puts its layers into the base itself, so this stays the model's own class.
         """
         return self._base
+
+    @property
+    def sampler(self) -> Sampler:
+        """Who samples with these adapters: this process, unless another has been given."""
+        return self._sampler or LocalSampler(self)
+
+    @sampler.setter
+    def sampler(self, given: Sampler) -> None:
+        self._sampler = given
 
     @property
     def device(self) -> torch.device:

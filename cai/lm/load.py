@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import weakref
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from cai import parallel
 from cai.config import HardwareConfig, ModelConfig, ModelSource, Quantization
+from cai.config.content import nodes_in
 from cai.errors import UserError
 from cai.lm.adapters import coverage, describe, find_targets
 from cai.lm.attention import use_cpu_attention
@@ -22,11 +24,11 @@ from cai.lm.chat import ChatFormat, ChatOptions
 from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
 from cai.lm.language_model import LanguageModel, has_adapter, is_tuned
-from cai.lm.pretrained import DTYPES, load_pretrained
+from cai.lm.pretrained import DTYPES, load_pretrained, load_tokenizer
 from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
-__all__ = ["LanguageModel", "has_adapter", "is_tuned", "load_copy", "load_model"]
+__all__ = ["LanguageModel", "has_adapter", "is_tuned", "load_chat", "load_copy", "load_model"]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,9 @@ class _Kept:
 
 _kept: list[_Kept] = []
 """At most one: another model makes room for itself first."""
+_chats: dict[str, ChatFormat] = {}
+MOST_CHATS = 3
+"""Formats that are kept: one per role that a model may have."""
 
 
 def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
@@ -72,6 +77,35 @@ def load_copy(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     return LanguageModel(_load(config, hardware), config, hardware)
 
 
+def load_chat(config: ModelConfig) -> ChatFormat:
+    """Load how a model writes dialogues, without its weights; it can't tell when a reply ends.
+
+    Raises:
+        UserError: If its tokenizer can't be had, or its template not be used.
+    """
+    key = repr((config, _files(config)))
+    if key not in _chats:
+        while len(_chats) >= MOST_CHATS:
+            del _chats[next(iter(_chats))]
+        tiny = config.source is ModelSource.tiny
+        tokenizer = tiny_tokenizer() if tiny else load_tokenizer(config)
+        options = ChatOptions(template=config.template_options)
+        _chats[key] = ChatFormat(tokenizer, config.dialect, config.context, options)
+    return _chats[key]
+
+
+def template_marks(settings: object) -> dict[str, str]:
+    """Digest how the models in some settings write a dialogue: equal weights may be told otherwise.
+
+    Raises:
+        UserError: If a tokenizer can't be had, or its template not be used.
+    """
+    return {
+        f"{key}.template": hashlib.sha256(load_chat(model).probe.encode()).hexdigest()
+        for key, model in nodes_in(settings, ModelConfig)
+    }
+
+
 def _keep(key: str, model: LanguageModel, base: Base) -> LanguageModel:
     _kept[:] = [_Kept(key, base, weakref.ref(model))]
     return model
@@ -79,11 +113,15 @@ def _keep(key: str, model: LanguageModel, base: Base) -> LanguageModel:
 
 def _key(config: ModelConfig, hardware: HardwareConfig) -> str:
     """Name what a base depends on; a folder may change while a process lives."""
-    files: list[tuple[str, int, int]] = []
-    if config.source is ModelSource.folder and Path(config.path).is_dir():
-        found = sorted(path for path in Path(config.path).rglob("*") if path.is_file())
-        files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found]
-    return repr((config, hardware, is_sharded(hardware), files))
+    return repr((config, hardware, is_sharded(hardware), _files(config)))
+
+
+def _files(config: ModelConfig) -> list[tuple[str, int, int]]:
+    """List the files of a model's folder, with what changes when they do."""
+    if config.source is not ModelSource.folder:
+        return []
+    found = sorted(path for path in Path(config.path).rglob("*") if path.is_file())
+    return [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in found]
 
 
 def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:

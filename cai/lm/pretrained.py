@@ -33,8 +33,8 @@ def load_pretrained(
     Raises:
         UserError: If they can't be had, with what to do about it.
     """
-    where = _where(config)
-    return load_tokenizer(config, where), _load_network(config, where, device)
+    where = locate(config)
+    return load_tokenizer(config), _load_network(config, where, device)
 
 
 def outline(config: ModelConfig) -> PreTrainedModel:
@@ -43,7 +43,7 @@ def outline(config: ModelConfig) -> PreTrainedModel:
     Raises:
         UserError: If that can't be had.
     """
-    where = _where(config)
+    where = locate(config)
     try:
         found = AutoConfig.from_pretrained(where, **_options(config))
         check_architecture(found)
@@ -54,9 +54,13 @@ def outline(config: ModelConfig) -> PreTrainedModel:
     return network
 
 
-def _where(config: ModelConfig) -> str:
-    embedded = config.source is ModelSource.embedded
-    where = str(embedded_model()) if embedded else config.path
+def locate(config: ModelConfig) -> str:
+    """Return the folder of a model, or its name on the hub.
+
+    Raises:
+        UserError: If there is no such folder, or no commit of the hub is given.
+    """
+    where = str(embedded_model()) if config.source is ModelSource.embedded else config.path
     if config.source is ModelSource.folder and not (Path(where) / "config.json").is_file():
         raise UserError(f"model.path={where!r} is not a model folder: it has no config.json")
     if config.source is ModelSource.hub and not config.revision:
@@ -72,12 +76,13 @@ def _not_loaded(where: str, error: BaseException) -> UserError:
     return UserError(f"model.path={where!r} could not be loaded: {_first_line(error)}")
 
 
-def load_tokenizer(config: ModelConfig, where: str) -> PreTrainedTokenizerBase:
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
     Raises:
         UserError: If it can't be had.
     """
+    where = locate(config)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             where, revision=config.revision or "main", trust_remote_code=False

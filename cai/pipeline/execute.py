@@ -56,10 +56,11 @@ def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, fold
             interrupt.check()
             with parallel.together(step.stage.shared(step.settings)):
                 parallel.all_gather("ready")  # the others have copied the workspace
-                _run(step, done, workspace, Job(config.hardware, config.trainer, tracker))
+                job = Job(config.hardware, config.trainer, tracker, config.sampler)
+                _run(step, done, workspace, job)
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
-            made = {"seconds": round(seconds, 1), **environment()}
+            made = {"seconds": round(seconds, 1), **environment(), **job.facts}
             result = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(_version(result), [_version(done[need]) for need in step.inputs])
     log.info("%s: done in %.0f s", name, seconds)
@@ -79,7 +80,9 @@ def _follow(step: Step, config: Config, store: Store, done: Done, folder: Path) 
         shutil.copytree(store.partial(name, step.key), workspace)
         with parallel.together(shared=True):
             parallel.all_gather("ready")
-            _run(step, done, workspace, Job(config.hardware, config.trainer, Tracker(name, folder)))
+            tracker = Tracker(name, folder)
+            job = Job(config.hardware, config.trainer, tracker, config.sampler)
+            _run(step, done, workspace, job)
         gc.collect()
         shutil.rmtree(workspace)
     return cast(Result, parallel.broadcast(None))

@@ -80,7 +80,7 @@ def _add_steps(
         "stage": name,
         "version": stage.version,
         "settings": {node: to_plain(value) for node, value in _nodes(settings)},
-        "content": digests(settings),
+        "content": {**digests(settings), **stage.marks(settings)},
         "inputs": {need: steps[need].key for need in needs},
     }
     key = fingerprint(recipe)

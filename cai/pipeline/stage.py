@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
-from cai.config import Config, HardwareConfig, OptimizerKind, TrainerConfig
+from cai.config import Config, HardwareConfig, OptimizerKind, SamplerConfig, TrainerConfig
 from cai.errors import UserError
 from cai.files import read_json
 from cai.tracking import Tracker
 
 RECORD = "artifact.json"
 
-HOW = frozenset({"experiment", "hardware", "trainer", "tracking", "stage", "outputs"})
+HOW = frozenset({"experiment", "hardware", "sampler", "trainer", "tracking", "stage", "outputs"})
 """Nodes that may change how a stage runs and never what it makes: handed to all, hashed by none."""
 
 S = TypeVar("S")
@@ -61,11 +61,21 @@ def result_name(stage: str, key: str) -> str:
 
 @dataclass(frozen=True)
 class Job:
-    """How a stage is run."""
+    """How a stage is run.
+
+    Attributes:
+        hardware: Where.
+        trainer: Arguments of Lightning's Trainer.
+        tracker: Takes metrics.
+        sampler: Who samples.
+        facts: Taken down beside the result, with versions and seconds.
+    """
 
     hardware: HardwareConfig
     trainer: TrainerConfig
     tracker: Tracker
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 class Holds(NamedTuple):
@@ -134,6 +144,8 @@ class Stage(Generic[S, I, R]):
         run: Makes it.
         cost: What that takes.
         needs: Names of the inputs under these settings; None: all of them.
+        marks: What else than settings and files a result depends on, by name, to be hashed.
+        notes: Sentences about its data that are good to know before anything starts.
         version: Raise it when the same settings should give another result.
         shared: Whether several processes can do it together; what asks a server can't.
     """
@@ -145,6 +157,8 @@ class Stage(Generic[S, I, R]):
     run: Run[S, I, R]
     cost: Callable[[Config], Work]
     needs: Callable[[S], tuple[str, ...]] | None = None
+    marks: Callable[[S], Mapping[str, str]] = lambda settings: {}
+    notes: Callable[[S], list[str]] = lambda settings: []
     version: int = 1
     shared: Callable[[S], bool] = lambda settings: True
 
@@ -183,7 +197,7 @@ class Stage(Generic[S, I, R]):
 
 def field_names(kind: Any) -> list[str]:
     """Return the names of a dataclass's fields."""
-    return [field.name for field in fields(kind)]
+    return [item.name for item in fields(kind)]
 
 
 def check(stage: Stage[Any, Any, Any]) -> None:

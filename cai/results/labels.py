@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from cai.config import ModelConfig
 from cai.jsonl import Absent, OptionalFloat
 from cai.results.common import Messages, ReliabilityBin
 
@@ -148,6 +149,12 @@ class PMMetrics:
 
 @dataclass(frozen=True)
 class PMSettings:
-    """What scoring with a preference model needs to know besides its weights."""
+    """What scoring with a preference model needs to know besides its weights.
+
+    Attributes:
+        lower_bound: Standard deviations over the members taken off.
+        base: What the weights are on; None: the policy's base.
+    """
 
     lower_bound: float
+    base: ModelConfig | None = None

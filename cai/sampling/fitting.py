@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ from cai.lm.chat import ChatFormat
 log = logging.getLogger(__name__)
 
 Row = TypeVar("Row", Prompt, Example, Comparison)
+Rooms = Mapping[str, int]
+"""Sets of the data that a stage reads, with the tokens that it puts to a row of each."""
 
-SETS = ("red_team", "borderline", "helpful", "helpful_pairs", "harmless_pairs", "judgements")
 WORD = "heron"
 ANY_PROMPT: Conversation = (human(WORD),)
 """Stands for a prompt where only the words around it are counted."""
@@ -41,51 +42,68 @@ class Fitting:
     too_long: TooLong
     stage: str
 
-    def corpus(self, corpus: Corpus, room: int) -> Corpus:
-        """Return a corpus of rows that fit.
+    def corpus(self, corpus: Corpus, rooms: Rooms) -> Corpus:
+        """Return a corpus of rows that fit, and say what does not.
 
         Args:
             corpus: As it was read.
-            room: Tokens that must be left for what else is said to a prompt.
+            rooms: By the set that is read, the tokens to leave for what else is said to a prompt.
 
         Raises:
             UserError: If a row does not fit and ``data.too_long=error``, or a set is left empty.
         """
-        sets = {name: getattr(corpus, name) for name in SETS}
+        for note in self.notes(corpus, rooms):
+            log.warning("%s", note)
         fitting: dict[str, Any] = {
-            name: Splits(*(self.fit(rows, room, name) for rows in splits))
-            for name, splits in sets.items()
+            name: Splits(*(self.fit(rows, room) for rows in getattr(corpus, name)))
+            for name, room in rooms.items()
         }
         return replace(corpus, **fitting)
 
-    def fit(self, rows: Sequence[Row], room: int, name: str) -> list[Row]:
-        """Do for one list of rows what ``corpus`` does for all."""
-        faults = [row for row in rows if not self.fits(row, room)]
-        if not faults:
-            return list(rows)
+    def notes(self, corpus: Corpus, rooms: Rooms) -> list[str]:
+        """Say for every set how many rows do not fit, and what becomes of them.
+
+        Raises:
+            UserError: As ``corpus`` does.
+        """
+        found = (self.note(name, getattr(corpus, name), room) for name, room in rooms.items())
+        return [note for note in found if note is not None]
+
+    def note(self, name: str, splits: Splits[Any], room: int) -> str | None:
+        """Say how many rows of one set do not fit; None if all do.
+
+        Raises:
+            UserError: If that is an error, or the set is left empty.
+        """
+        faults = [[row for row in rows if not self.fits(row, room)] for rows in splits]
+        if not any(faults):
+            return None
+        first = _prompt(next(row for part in faults for row in part)).id
         needs = f"model.context={self.chat.context} with the {room} tokens that follow"
-        first = _prompt(faults[0]).id
         if self.too_long is TooLong.error:
             raise UserError(
                 f"{self.stage}: {first} of {name} does not fit {needs}: raise model.context, or "
                 "set data.too_long=skip"
             )
+        for part, rows in zip(faults, splits, strict=True):
+            if len(part) == len(rows) > 0 and not self.fit(rows, room):
+                raise UserError(
+                    f"{self.stage}: none of {len(rows)} {name} rows fits {needs}: raise "
+                    "model.context, or give shorter data"
+                )
+        lost = "shortened" if self.too_long is TooLong.cut_left else "left out"
+        return (
+            f"{self.stage}: {sum(map(len, faults))} of {sum(map(len, splits))} {name} rows do not "
+            f"fit {needs}, and are {lost} (data.too_long); first {first}"
+        )
+
+    def fit(self, rows: Sequence[Row], room: int) -> list[Row]:
+        """Return the rows that fit; the others only if they may be shortened, and can be."""
         cut = self.too_long is TooLong.cut_left
-        bad = {id(row) for row in faults}
-        treated = [(self._cut(row, room) if cut else None) if id(row) in bad else row
-                   for row in rows]  # fmt: skip
-        kept = [row for row in treated if row is not None]
-        if not kept:
-            raise UserError(
-                f"{self.stage}: none of {len(rows)} {name} rows fits {needs}: raise model.context, "
-                "or give shorter data"
-            )
-        lost = "shortened" if cut else "left out"
-        log.warning(
-            "%s: %d of %d %s rows do not fit %s, and were %s (data.too_long); first %s",
-            self.stage, len(faults), len(rows), name, needs, lost, first,
-        )  # fmt: skip
-        return kept
+        treated = [
+            row if self.fits(row, room) else (self._cut(row, room) if cut else None) for row in rows
+        ]
+        return [row for row in treated if row is not None]
 
     def fits(self, row: Prompt | Example | Comparison, room: int) -> bool:
         """Tell whether a row fits; only one that may be too long is encoded.
@@ -96,23 +114,23 @@ class Fitting:
         talk = _prompt(row).conversation
         texts = [*(turn.text for turn in talk), *_replies(row)]
         around, more = self._overhead
-        most = sum(len(text.encode()) + 2 for text in texts) + around + more * (len(talk) // 2)
+        most = sum(map(_most, texts)) + around + more * (len(talk) // 2)
         if most < limit:
             return True
         replies = sum(len(self.chat.response(reply)) for reply in _replies(row))
-        return len(self.chat.unbounded_prompt(talk)) + replies < limit
+        return self.chat.length(talk) + replies < limit
 
     def room_of(self, questions: Iterable[Question]) -> int:
         """Count what the longest of some requests adds to the prompt that it is about."""
         longest = max(len(self.chat.unbounded_prompt(*question)) for question in questions)
-        return longest - len(self.chat.unbounded_prompt(ANY_PROMPT))
+        return longest - self.chat.length(ANY_PROMPT)
 
     @cached_property
     def _overhead(self) -> tuple[int, int]:
         """Count what the format writes around one turn, and around each two more."""
-        one = len(self.chat.unbounded_prompt(ANY_PROMPT))
+        one = self.chat.length(ANY_PROMPT)
         three = (*ANY_PROMPT, assistant(WORD), human(WORD))
-        return one, len(self.chat.unbounded_prompt(three)) - one
+        return one, self.chat.length(three) - one
 
     def _cut(self, row: Row, room: int) -> Row | None:
         """Leave out the oldest turns, then the beginning of the first that is left."""
@@ -133,6 +151,11 @@ class Fitting:
                 high = middle - 1
         found = shortened(low)
         return found if _prompt(found).conversation[0].text else None
+
+
+def _most(text: str) -> int:
+    """Return how many tokens a text can have."""
+    return (len(text) if text.isascii() else len(text.encode())) + 2
 
 
 def _prompt(row: Prompt | Example | Comparison) -> Prompt:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cai.dialogue import Conversation
-from cai.lm.generate import Completion, Sampling, generate
+from cai.lm.generate import Completion, Sampling
 from cai.lm.load import LanguageModel
 
 
@@ -28,7 +28,7 @@ def sample_replies(
     *,
     opening: str = "",
 ) -> list[SampledReply]:
-    """Sample one reply per conversation, ``hardware.sample_rows`` at a time.
+    """Sample one reply per conversation.
 
     Args:
         model: Holds the adapter.
@@ -39,15 +39,7 @@ def sample_replies(
         opening: How the assistant's turn begins.
     """
     prompts = [model.chat.prompt(conversation, opening) for conversation in conversations]
-    with model.sampling(adapter) as network:
-        completions = generate(
-            network,
-            prompts,
-            seeds,
-            sampling,
-            model.stop_ids,
-            batch_size=model.hardware.sample_rows,
-        )
+    completions = model.sampler.generate(adapter, prompts, seeds, sampling)
     return [_reply(model, completion) for completion in completions]
 
 

@@ -36,10 +36,11 @@ from cai.evaluation.systems import (
 from cai.evaluation.upstream import Scorers, gather
 from cai.jsonl import to_json
 from cai.judging.load import load_judge
-from cai.lm.load import load_model
+from cai.lm.load import load_chat
 from cai.pipeline.stage import Job, Result, field_names
 from cai.results.systems import Match, Reply, StageRun, Summary
-from cai.sampling.fitting import Fitting
+from cai.sampling.fitting import Fitting, Rooms
+from cai.sampling.speaker import load_speaker
 from cai.tracking import Tracker
 from cai.training.reward import load_reward_model
 from cai.training.rollouts import RewardModel
@@ -48,11 +49,22 @@ SHOWN = 96
 """Replies that go to the tracker."""
 
 
+def notes(settings: EvaluateSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "evaluate")
+    return fitting.notes(load_corpus(settings.data), _rooms(settings))
+
+
+def _rooms(settings: EvaluateSettings) -> Rooms:
+    sets = ("red_team", "borderline", "helpful")
+    return dict.fromkeys(sets, settings.evaluate.reply_tokens)
+
+
 def run(settings: EvaluateSettings, inputs: EvaluateInputs, out: Evaluation, job: Job) -> None:
     """Sample, judge and measure; the report is drawn from what is written here."""
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "evaluate")
-    corpus = fitting.corpus(load_corpus(settings.data), settings.evaluate.reply_tokens)
+    corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings))
     context = Context(settings, job.hardware, model, load_systems(settings, model, inputs))
     pm = load_reward_model(job.hardware, model, inputs.pm, "model")
     twin = load_reward_model(job.hardware, model, inputs.pm, "twin")

@@ -20,31 +20,37 @@ from cai.labelling.judge import Judge
 from cai.labelling.methods import make_judge
 from cai.labelling.report import label_report
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import has_adapter, load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.labels import LabelledPair, LabelReport, ReplyPair
-from cai.sampling.fitting import ANY_PROMPT, Fitting
+from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 
 SL_CAI = "sft"
-HELPFUL = "helpful"
+JUDGE = "judge"
+
+
+def notes(settings: FeedbackSettings) -> list[str]:
+    """Say which rows do not fit."""
+    corpus = load_corpus(settings.data)
+    found = [fitting.notes(corpus, rooms) for fitting, rooms in _fittings(settings, corpus)]
+    return [note for notes in found for note in notes]
 
 
 def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
     """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
-    model = load_model(settings.model, job.hardware)
-    fitting = Fitting(model.chat, settings.data.too_long, "feedback")
     corpus = load_corpus(settings.data)
-    corpus = fitting.corpus(corpus, _room(fitting, settings, corpus.demonstrations))
-    adapters = _load_adapters(model, inputs)
-    pairs = _sample_pairs(settings, model, corpus, out)
+    for fitting, rooms in _fittings(settings, corpus):
+        corpus = fitting.corpus(corpus, rooms)
+    pairs = _sample_pairs(settings, inputs, corpus, out, job)
     judge = make_judge(
         settings.feedback,
         load_constitution(settings.constitution),
         Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
-        FeedbackModel(model, adapters[settings.feedback.model]),
+        _feedback_model(settings, inputs, job),
         settings.seed,
     )
     known = corpus.harmless_pairs.validation + corpus.harmless_pairs.test
@@ -69,7 +75,7 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     if not labelled:
         raise UserError(
             "no comparison could be labelled: raise feedback.sampling.chain_tokens or "
-            "feedback.chains, or set feedback.cot=false"
+            "feedback.sampling.chains, or set feedback.cot=false"
         )
     out.comparisons.write(comparison.to_row() for comparison in labelled)
     other = corpus.judgements.validation + corpus.judgements.test
@@ -80,24 +86,38 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
 
 
+def _fittings(settings: FeedbackSettings, corpus: Corpus) -> list[tuple[Fitting, Rooms]]:
+    """Leave room for a reply where pairs are sampled, and for questions where they are asked.
+
+    A question is about two replies; known comparisons bring theirs along.
+    """
+    said, other = settings.feedback.sampling.reply_tokens, settings.feedback.labeller
+    asked = Fitting(load_chat(other or settings.model), settings.data.too_long, "feedback")
+    room = _room(asked, settings, corpus.demonstrations)
+    rooms = {"red_team": room + 2 * said, "harmless_pairs": room, "judgements": room}
+    if other is None:
+        return [(asked, rooms)]
+    speaker = Fitting(load_chat(settings.model), settings.data.too_long, "feedback")
+    return [(speaker, {"red_team": said}), (asked, rooms)]
+
+
 def _room(
     fitting: Fitting, settings: FeedbackSettings, demonstrations: Sequence[Demonstration]
 ) -> int:
-    """Count the tokens that a question about two replies puts around its prompt."""
+    """Count the tokens that a question about two replies puts around them and their prompt."""
     feedback = settings.feedback
-    said = 2 * feedback.sampling.reply_tokens
     if feedback.endpoint.used or feedback.asked_by is not Method.choice:
-        return said
+        return 0
     principles = load_constitution(settings.constitution).comparison
     shots = FewShots(demonstrations[: feedback.few_shots], principles, settings.seed)
     pair = Comparison(Prompt("", "", ANY_PROMPT), "", "", 0.5, "")
     asked = [Asked(pair, principle, swapped=False) for principle in principles]
     if not feedback.cot:
-        return said + fitting.room_of(choice_question(shots, question) for question in asked)
+        return fitting.room_of(choice_question(shots, question) for question in asked)
     dialect = fitting.chat.dialect
     rendered = [reasoned_question(shots, question, dialect) for question in asked]
     answers = (chain_answer(question, "", dialect) for question in rendered)
-    return said + feedback.sampling.chain_tokens + fitting.room_of(answers)
+    return feedback.sampling.chain_tokens + fitting.room_of(answers)
 
 
 def _numbers(report: LabelReport) -> dict[str, float]:
@@ -105,20 +125,26 @@ def _numbers(report: LabelReport) -> dict[str, float]:
     return {key: value for key, value in flat.items() if isinstance(value, int | float)}
 
 
-def _load_adapters(model: LanguageModel, inputs: FeedbackInputs) -> dict[Start, str | None]:
-    adapters: dict[Start, str | None] = {Start.base: None, Start.helpful: None, Start.sft: SL_CAI}
-    if has_adapter(inputs.helpful.model):
-        model.add_adapter(HELPFUL, 0, inputs.helpful.model)
-        adapters[Start.helpful] = HELPFUL
-    model.add_adapter(SL_CAI, 0, inputs.sft.model)
-    return adapters
+def _feedback_model(settings: FeedbackSettings, inputs: FeedbackInputs, job: Job) -> FeedbackModel:
+    """Load who judges; another model than the policy's takes its place in memory."""
+    if settings.feedback.labeller is not None:
+        return FeedbackModel(load_model(settings.feedback.labeller, job.hardware), None)
+    model = load_speaker(settings.model, job)
+    saved = {Start.helpful: inputs.helpful.model, Start.sft: inputs.sft.model}
+    folder = saved.get(settings.feedback.model)
+    if folder is None or not has_adapter(folder):
+        return FeedbackModel(model, None)
+    model.add_adapter(JUDGE, 0, folder)
+    return FeedbackModel(model, JUDGE)
 
 
 def _sample_pairs(
-    settings: FeedbackSettings, model: LanguageModel, corpus: Corpus, out: Labels
+    settings: FeedbackSettings, inputs: FeedbackInputs, corpus: Corpus, out: Labels, job: Job
 ) -> list[ReplyPair]:
     """Sample two replies of SL-CAI per prompt."""
     feedback = settings.feedback
+    model = load_speaker(settings.model, job)
+    model.add_adapter(SL_CAI, 0, inputs.sft.model)
     prompts = corpus.red_team.train[-feedback.prompts :]
     sampling = Sampling(feedback.sampling.reply_tokens, 1, feedback.sampling.temperature)
 

@@ -20,7 +20,7 @@ from cai.files import sha256_of
 from cai.jsonl import to_json
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.load import LanguageModel, load_chat
 from cai.lm.packing import Tree
 from cai.lm.prepared import misfit
 from cai.pipeline.plan import to_plain
@@ -29,6 +29,7 @@ from cai.results.revisions import Gate, GateReply, HelpfulAnswer
 from cai.sampling.fitting import Fitting
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.sft import Lesson, SFTModule
@@ -41,6 +42,7 @@ ADAPTER = "helpful"
 GATE_TOKENS = 48
 ALREADY_REFUSES = 0.5
 ANSWER_TOKENS = 80
+ROOMS = {"red_team": GATE_TOKENS, "helpful": ANSWER_TOKENS}
 HINT = "(Answer in two or three short sentences.)"
 """Makes a model's own answers short; what is learnt from them is to be so without the hint."""
 ELSEWHERE = frozenset({"prepared", "gate_prompts", "classifier"})
@@ -49,12 +51,18 @@ READ = ("helpful.jsonl", "demonstrations.jsonl", "principles.jsonl")
 """The built-in data that the assistant learns from."""
 
 
+def notes(settings: HelpfulSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "helpful")
+    return fitting.notes(load_corpus(settings.data), ROOMS)
+
+
 def run(settings: HelpfulSettings, inputs: NoInputs, out: HelpfulAssistant, job: Job) -> None:
     """Make the assistant, or take the one that ships, and measure how ready it is to do harm."""
     seed_everything(settings.data.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "helpful")
-    corpus = fitting.corpus(load_corpus(settings.data), ANSWER_TOKENS)
+    corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     adapter = ADAPTER if settings.helpful.fine_tune else None
     if adapter is not None:
         model.add_adapter(adapter, seed_of(settings.data.seed, "helpful", "adapter"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,18 +15,34 @@ from cai.data.splits import Splits
 from cai.judging.exam import Paper, sit
 from cai.judging.learn import SEED, learn
 from cai.judging.load import load_judge, names
-from cai.lm.language_model import LanguageModel
-from cai.lm.load import load_model
+from cai.lm.load import load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.judge import JudgeExam, JudgeReport
 from cai.sampling.fitting import Fitting
 from cai.training.trainer import seed_everything
 
+log = logging.getLogger(__name__)
+
+
+def notes(settings: JudgeSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
+    return _notes(settings, fitting)
+
+
+def _notes(settings: JudgeSettings, fitting: Fitting) -> list[str]:
+    sets = load_corpus(settings.data).judge._asdict().items()
+    found = (fitting.note(f"judge's {axis}", splits, 0) for axis, splits in sets)
+    return [note for note in found if note is not None]
+
 
 def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -> None:
     """Train the judge or connect to it, and measure it on comparisons that it has not seen."""
     seed_everything(SEED)
-    data = _fitting(settings, load_model(settings.model, job.hardware))
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
+    for note in _notes(settings, fitting):
+        log.warning("%s", note)
+    data = _fitting(settings, fitting)
     trained_on = {}
     if settings.judge.source is JudgeSource.labels:
         for axis in AXES:
@@ -47,16 +64,10 @@ def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -
     job.tracker.metrics(_numbers(exams), 0)
 
 
-def _fitting(settings: JudgeSettings, model: LanguageModel) -> JudgeData:
+def _fitting(settings: JudgeSettings, fitting: Fitting) -> JudgeData:
     """Return the judge's comparisons as far as they fit the base."""
-    fitting = Fitting(model.chat, settings.data.too_long, "judge")
-    corpus = load_corpus(settings.data)
-    return JudgeData(
-        *(
-            Splits(*(fitting.fit(rows, 0, f"judge's {axis}") for rows in found))
-            for axis, found in corpus.judge._asdict().items()
-        )
-    )
+    found = load_corpus(settings.data).judge._asdict()
+    return JudgeData(*(Splits(*(fitting.fit(rows, 0) for rows in s)) for s in found.values()))
 
 
 def _of_people(settings: JudgeSettings) -> list[Paper]:

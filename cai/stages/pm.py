@@ -25,7 +25,7 @@ from cai.data.splits import family
 from cai.errors import UserError
 from cai.files import write_text
 from cai.lm.heads import ScalarHead, ScalarModel, own_network
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.load import LanguageModel, load_chat, load_model
 from cai.lm.usage import scoring_code
 from cai.pipeline.stage import Job
 from cai.results.labels import PMMetrics, PMSettings
@@ -42,6 +42,10 @@ from cai.training.trainer import Fit, fit, seed_everything
 log = logging.getLogger(__name__)
 
 
+ROOMS = {"helpful_pairs": 0, "harmless_pairs": 0}
+"""Nothing is said to the comparisons that it reads."""
+
+
 class Lessons(NamedTuple):
     """What one PM learns from and is measured on.
 
@@ -56,23 +60,29 @@ class Lessons(NamedTuple):
     held_out: dict[str, list[Comparison]]
 
 
+def notes(settings: PMStageSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.base), settings.data.too_long, "pm")
+    return fitting.notes(load_corpus(settings.data), ROOMS)
+
+
 def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job: Job) -> None:
     """Train the PM and, on comparisons it never sees, the twin that judges."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_model(settings.base, job.hardware)
     fitting = Fitting(model.chat, settings.data.too_long, "pm")
-    corpus = fitting.corpus(load_corpus(settings.data), room=0)
+    corpus = fitting.corpus(load_corpus(settings.data), ROOMS)
     pm = settings.pm
     training = _comparisons(settings, corpus, inputs)
     if pm.pretrain:
         training += pretraining(Path(pm.pretrain), corpus, model)
     halves = halve(training, settings.seed) if pm.holdout_twin else [training]
     held_out = _held_out(corpus)
-    out.settings.write(PMSettings(pm.lower_bound))
+    out.settings.write(PMSettings(pm.ensemble.lower_bound, pm.base))
     for name, comparisons in zip(("model", "twin"), halves, strict=False):
         first = [comparison for comparison in comparisons if comparison.source == SOURCE]
         own = [comparison for comparison in comparisons if comparison.source != SOURCE]
-        for member in range(pm.members if own else 0):
+        for member in range(pm.ensemble.members if own else 0):
             folder = out.named(name if member == 0 else f"{name}-{member}")
             _train(settings, model, folder, Lessons(first, own, held_out), job)
 
@@ -226,7 +236,7 @@ def _untrained(settings: PMStageSettings, model: LanguageModel, name: str, job: 
     seed = seed_of(settings.seed, name, "head")
     head = ScalarHead(model.hidden_size, seed).to(model.device)
     if settings.pm.full_finetuning:
-        return ScalarModel(own_network(settings.model, job.hardware), None, head)
+        return ScalarModel(own_network(settings.base, job.hardware), None, head)
     model.add_adapter(name, seed_of(settings.seed, name))
     return ScalarModel(model, name, head)
 

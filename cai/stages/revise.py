@@ -16,12 +16,13 @@ from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, human
 from cai.jsonl import to_json
 from cai.lm.generate import Sampling
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.pipeline.stage import Job
 from cai.results.revisions import Revision, RevisionRound, Yield
-from cai.sampling.fitting import ANY_PROMPT, Fitting
+from cai.sampling.fitting import ANY_PROMPT, Fitting, Rooms
 from cai.sampling.replies import SampledReply, sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import draw, seed_of
 
 ADAPTER = "helpful"
@@ -32,10 +33,10 @@ SILENCE = "..."
 def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job) -> None:
     """Write a row per prompt with every text, principle, seed and verdict."""
     corpus = load_corpus(settings.data)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     reviser = _Reviser(settings, model, inputs.helpful, corpus.demonstrations)
     fitting = Fitting(model.chat, settings.data.too_long, "revise")
-    corpus = fitting.corpus(corpus, reviser.room(fitting))
+    corpus = fitting.corpus(corpus, _rooms(fitting, settings, corpus.demonstrations))
     prompts = corpus.red_team.train[: settings.revise.prompts]
     if out.rows.exists():
         rows = out.rows.read()
@@ -57,6 +58,39 @@ def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job
     job.tracker.table("revisions", to_json(rows, list[Revision]))
 
 
+def notes(settings: ReviseSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "revise")
+    corpus = load_corpus(settings.data)
+    return fitting.notes(corpus, _rooms(fitting, settings, corpus.demonstrations))
+
+
+def _rooms(
+    fitting: Fitting, settings: ReviseSettings, demonstrations: Sequence[Demonstration]
+) -> Rooms:
+    """Count the tokens that the longest critique and revision put behind a prompt."""
+    revise = settings.revise
+    rules = load_constitution(settings.constitution).revision
+    critique = SILENCE if revise.critique else None
+    longest = sorted(rules, key=lambda rule: len(rule.critique + rule.revision))[::-1]
+    shots = few_shot_turns(demonstrations, longest[: revise.few_shots], revise.critique)
+    asked = [revision_request(ANY_PROMPT, SILENCE, rule, critique) for rule in rules]
+    said = 2 * revise.reply_tokens + (revise.critique_tokens if revise.critique else 0)
+    return {"red_team": fitting.room_of(Question((*shots, *talk), "") for talk in asked) + said}
+
+
+def few_shot_turns(
+    shots: Sequence[Demonstration], rules: Sequence[RevisionPrinciple], critique: bool
+) -> Conversation:
+    """Return demonstrations as earlier turns, each under a principle of its own."""
+    turns: Conversation = ()
+    for shot, rule in zip(shots, rules, strict=False):
+        said = shot.critique if critique else None
+        asked = revision_request(shot.prompt.conversation, shot.response, rule, said)
+        turns = (*turns, *asked, assistant(shot.revision))
+    return turns
+
+
 class _Reviser:
     """Makes the rows of one shard, which depend on nothing outside their own prompts."""
 
@@ -74,16 +108,6 @@ class _Reviser:
             self.model.add_adapter(self.adapter, 0, helpful.model)
         self.fingerprint = helpful.fingerprint
         self.shots = demonstrations
-
-    def room(self, fitting: Fitting) -> int:
-        """Count the tokens that the longest critique and revision put behind a prompt."""
-        settings, rules = self.settings, self.constitution.revision
-        critique = SILENCE if settings.critique else None
-        longest = sorted(rules, key=lambda rule: len(rule.critique + rule.revision))[::-1]
-        shots = self._few_shots(longest[: settings.few_shots])
-        asked = [revision_request(ANY_PROMPT, SILENCE, rule, critique) for rule in rules]
-        said = 2 * settings.reply_tokens + (settings.critique_tokens if settings.critique else 0)
-        return fitting.room_of(Question((*shots, *talk), "") for talk in asked) + said
 
     def revise(self, prompts: list[Prompt]) -> list[Revision]:
         """Sample first replies, then every round for all prompts together."""
@@ -178,13 +202,7 @@ class _Reviser:
         return draw(self.constitution.revision, n, self.seed, prompt.id, number, "shots")
 
     def _few_shots(self, rules: list[RevisionPrinciple]) -> Conversation:
-        """Return demonstrations as earlier turns, each under a principle of its own."""
-        turns: Conversation = ()
-        for shot, rule in zip(self.shots, rules, strict=False):
-            critique = shot.critique if self.settings.critique else None
-            asked = revision_request(shot.prompt.conversation, shot.response, rule, critique)
-            turns = (*turns, *asked, assistant(shot.revision))
-        return turns
+        return few_shot_turns(self.shots, rules, self.settings.critique)
 
     def _row(self, prompt: Prompt, reply: SampledReply, rounds: list[RevisionRound]) -> Revision:
         return Revision(

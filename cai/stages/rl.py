@@ -10,11 +10,12 @@ from cai.data.records import Comparison
 from cai.data.sources import Corpus, load_corpus
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, load_head, save_model
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.pipeline.stage import Job
 from cai.results.common import Numbers
-from cai.sampling.fitting import Fitting
+from cai.sampling.fitting import Fitting, Rooms
 from cai.sampling.prompts import EncodedPrompts
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.dpo import DPOModule, DPORoles
@@ -29,10 +30,22 @@ from cai.training.watch import GoodhartWatch, Surroundings
 POLICY, REFERENCE, CRITIC = "policy", "reference", "critic"
 
 
+def notes(settings: RLSettings) -> list[str]:
+    """Say which rows do not fit; DPO reads comparisons that an earlier stage has fitted."""
+    if settings.recipe.policy is Policy.dpo:
+        return []
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "rl")
+    return fitting.notes(load_corpus(settings.data), _rooms(settings))
+
+
+def _rooms(settings: RLSettings) -> Rooms:
+    return dict.fromkeys(("red_team", "helpful"), settings.rl.rollout.reply_tokens)
+
+
 def run(settings: RLSettings, inputs: RLInputs, out: PolicyResult, job: Job) -> None:
     """Train the policy by the recipe's method; keep its history and sample transcripts."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
+    model = load_speaker(settings.model, job)
     train = {Policy.ppo: _train_by_ppo, Policy.dpo: _train_by_dpo}[settings.recipe.policy]
     history = train(settings, inputs, model, out, job)
     save_model(model, POLICY, out.model)
@@ -44,7 +57,7 @@ def _train_by_ppo(
 ) -> list[Numbers]:
     rl = settings.rl
     fitting = Fitting(model.chat, settings.data.too_long, "rl")
-    corpus = fitting.corpus(load_corpus(settings.data), rl.rollout.reply_tokens)
+    corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings))
     reward = load_reward_model(job.hardware, model, inputs.pm, "model")
     if reward is None:
         raise UserError("the pm stage has no preference model: delete its result and run again")
@@ -98,6 +111,11 @@ def _cast(
     seed = seed_of(settings.seed, "rl", "adapter")
     reference = _start_from(model, inputs.start.model, seed, settings.rl.full_finetuning)
     from_pm = settings.rl.critic.start is CriticStart.pm
+    if from_pm and reward.speaker is not None:
+        raise UserError(
+            "rl.critic.start=pm needs a preference model on the policy's base: set "
+            "rl.critic.start=zero, or leave pm.base out"
+        )
     if from_pm and not has_adapter(pm.path):
         raise UserError(
             "rl.critic.start=pm needs a preference model that is an adapter: set "

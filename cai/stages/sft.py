@@ -16,13 +16,14 @@ from cai.dialogue import Conversation
 from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
-from cai.lm.load import LanguageModel, has_adapter, load_model
+from cai.lm.load import LanguageModel, has_adapter, load_chat
 from cai.lm.packing import Tree
 from cai.pipeline.stage import Job
 from cai.results.revisions import HelpfulAnswer, Revision, SFTMetrics
-from cai.sampling.fitting import Fitting
+from cai.sampling.fitting import Fitting, Rooms
 from cai.sampling.replies import sample_replies
 from cai.sampling.shards import make_rows
+from cai.sampling.speaker import load_speaker
 from cai.seeds import seed_of
 from cai.training.data import Order
 from cai.training.sft import SFTModule, mean_loss
@@ -41,18 +42,28 @@ Pairs = list[tuple[Conversation, str]]
 """Prompts, each with a reply to learn."""
 
 
+def notes(settings: SFTSettings) -> list[str]:
+    """Say which rows do not fit."""
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "sft")
+    return fitting.notes(load_corpus(settings.data), _rooms(settings.sft))
+
+
+def _rooms(settings: SFTConfig) -> Rooms:
+    sampled = settings.helpful_source is HelpfulSource.model
+    return {"helpful": ANSWER_TOKENS if sampled else 0}
+
+
 def run(settings: SFTSettings, inputs: SFTInputs, out: SLCAI, job: Job) -> None:
     """Train one epoch on the mixture and measure the loss on held-out helpful answers."""
     seed_everything(settings.seed)
-    model = load_model(settings.model, job.hardware)
-    sampled = settings.sft.helpful_source is HelpfulSource.model
+    model = load_speaker(settings.model, job)
     fitting = Fitting(model.chat, settings.data.too_long, "sft")
-    corpus = fitting.corpus(load_corpus(settings.data), ANSWER_TOKENS if sampled else 0)
+    corpus = fitting.corpus(load_corpus(settings.data), _rooms(settings.sft))
     revisions = _revisions(settings.sft, inputs.revise.rows.read())
     n_helpful = round(len(revisions) * settings.sft.helpful_per_revision)
     shuffle = random.Random(seed_of(settings.seed, "sft", "helpful"))
     prompts = shuffle.sample(corpus.helpful.train, len(corpus.helpful.train))
-    if sampled:
+    if settings.sft.helpful_source is HelpfulSource.model:
         asked = prompts[: -(-n_helpful // SAMPLES)]
         helpful = _sampled(settings, model, inputs.helpful, asked, out)[:n_helpful]
         if len(helpful) < n_helpful:

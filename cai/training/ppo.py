@@ -25,7 +25,7 @@ from cai.algorithms.ppo import (
 )
 from cai.config import RLConfig
 from cai.errors import UserError
-from cai.lm.generate import Sampling, generate
+from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree, pack
 from cai.lm.score import Shaping
@@ -161,15 +161,7 @@ class PPOModule(TrainingModule):
     def _roll_out(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> Rollouts:
         settings, model = self._settings.rollout, self._model
         sampling = Sampling(settings.reply_tokens, settings.min_reply_tokens, settings.temperature)
-        with model.sampling(self._roles.policy) as network:
-            replies = generate(
-                network,
-                prompts,
-                seeds,
-                sampling,
-                model.stop_ids,
-                batch_size=model.hardware.sample_rows,
-            )
+        replies = model.sampler.generate(self._roles.policy, prompts, seeds, sampling)
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         how = Reading(self._order.micro_tokens, self._shaping)
         found = read_rollouts(model, self._roles, trees, replies, self.score(trees), how)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cai.lm.chat import ChatFormat
+from cai.lm.chat import ChatFormat, PromptIds
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
 from cai.lm.mapping import map_tokens
@@ -26,11 +26,13 @@ class RewardModel:
         members: The PMs.
         mean: Held-out mean score, taken off.
         lower_bound: Standard deviations over the members taken off.
+        speaker: Who writes the replies, if not in the PM's own tokens.
     """
 
     members: Sequence[ScalarModel]
     mean: float
     lower_bound: float
+    speaker: ChatFormat | None = None
 
     def score(self, trees: Sequence[Tree], max_tokens: int) -> Tensor:
         """Score the only response of each tree: [B].
@@ -40,7 +42,9 @@ class RewardModel:
         """
         columns = []
         for model, adapter, head in self.members:
-            whole = [ended(tree, model.chat) for tree in trees]
+            speaker = self.speaker
+            heard = [retold(tree, speaker, model.chat) for tree in trees] if speaker else trees
+            whole = [ended(tree, model.chat) for tree in heard]
             with model.use(adapter):
                 scores = score_responses(model, head, whole, max_tokens)
             columns.append(torch.tensor([score for [score] in scores]))
@@ -53,6 +57,13 @@ def ended(tree: Tree, chat: ChatFormat) -> Tree:
     """Return the tree with its reply ending in the stop token, as in all that is learnt from."""
     [reply] = tree.responses
     return Tree(tree.prompt, [chat.closed(reply)])
+
+
+def retold(tree: Tree, speaker: ChatFormat, chat: ChatFormat) -> Tree:
+    """Return a prompt and its reply as another model reads them."""
+    prompt, [reply] = tree.prompt, tree.responses
+    assert isinstance(prompt, PromptIds), "only a whole prompt can be put into other tokens"
+    return Tree(chat.prompt(prompt.conversation), [chat.response(speaker.decode(reply))])
 
 
 class Rollouts(NamedTuple):

@@ -44,8 +44,11 @@ def demonstration(n):
     )
 
 
-def settings(kind=LabelKind.soft, clamp=(0.4, 0.6), sampling=FEEDBACK.sampling, **changes):
+def settings(
+    kind=LabelKind.soft, clamp=(0.4, 0.6), sampling=FEEDBACK.sampling, chains=1, **changes
+):
     label = replace(FEEDBACK.label, kind=kind, clamp=list(clamp))
+    sampling = replace(sampling, chains=chains)
     return replace(FEEDBACK, label=label, sampling=sampling, **changes)
 
 

@@ -65,7 +65,7 @@ PAIRS = [
 ONLY = "Answer with (A) or (B) only."
 
 
-def settings(endpoint, **changes):
+def settings(endpoint, chains=1, **changes):
     values = {
         "prompts": 1,
         "model": Start.base,
@@ -75,8 +75,9 @@ def settings(endpoint, **changes):
         "swap": True,
         "few_shots": 0,
         "cot": False,
-        "chains": 1,
-        "sampling": SamplingConfig(temperature=1.0, reply_tokens=8, chain_tokens=32, batch_size=4),
+        "sampling": SamplingConfig(
+            temperature=1.0, reply_tokens=8, chain_tokens=32, chains=chains, batch_size=4
+        ),
         "label": LabelConfig(kind=LabelKind.soft, clamp=[0.4, 0.6], calibrate=False),
         "endpoint": endpoint,
     }

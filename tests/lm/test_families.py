@@ -7,7 +7,11 @@ import pytest
 import torch
 from peft import PeftModel
 from tiny import randomise, tiny_config
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 from transformers.utils import chat_template_utils
 
 from cai.config import Dialect, ModelSource
@@ -15,7 +19,7 @@ from cai.dialogue import Role, Turn, human, to_messages, to_text
 from cai.lm import template
 from cai.lm.adapters import coverage, find_targets
 from cai.lm.generate import Sampling, generate
-from cai.lm.heads import ScalarHead, save_model
+from cai.lm.heads import ScalarHead, ScalarModel, own_network, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.lm.score import option_logprobs, token_logprobs
@@ -197,6 +201,40 @@ def test_a_preference_model_scores_in_plain_transformers_as_its_card_says(model,
         with torch.no_grad():
             together = found["model"](**batch).logits.squeeze(-1).tolist()
         assert together == pytest.approx(ours, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["SmolLM3", "Phi-3", "GPT-2"])
+def test_a_whole_preference_model_scores_elsewhere_where_padding_is_the_end(
+    name, hardware, tmp_path
+):
+    """Its folder alone, config and tokenizer included, gives our scores, also in a batch."""
+    kind, folder = families.FAMILIES[name], families.make(tmp_path / "base", name)
+    config = tiny_config(
+        source=ModelSource.folder, path=str(folder), dialect=kind.dialect, context=4096
+    )
+    base = AutoTokenizer.from_pretrained(folder)
+    assert base.pad_token in {None, base.eos_token}, "the case that this is about"
+    model = own_network(config, hardware)
+    head = ScalarHead(model.hidden_size, seed=1)
+    replies = [REPLY, "No."]
+    tree = Tree(model.chat.prompt(TALKS[0]), [model.chat.response(reply) for reply in replies])
+    [ours] = score_responses(model, head, [tree], 4096)
+    saved = tmp_path / "pm"
+    ScalarModel(model, None, head).save(saved)
+    theirs = AutoModelForSequenceClassification.from_pretrained(saved).eval()
+    tokenizer = AutoTokenizer.from_pretrained(saved)
+    rows = [[*tree.prompt, *response] for response in tree.responses]
+    with torch.no_grad():
+        alone = [float(theirs(torch.tensor([row])).logits) for row in rows]
+        assert alone == pytest.approx(ours, abs=1e-4)
+        if padding(model.chat) is not None:
+            assert tokenizer.pad_token_id == theirs.config.pad_token_id != model.chat.stop_id
+            batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+            together = theirs(**batch).logits.squeeze(-1).tolist()
+            assert together == pytest.approx(ours, abs=1e-4)
+            theirs.config.pad_token_id = model.chat.stop_id  # as the base's config has it
+            wrong = [float(theirs(torch.tensor([row])).logits) for row in rows]
+            assert wrong != pytest.approx(ours, abs=1e-2)
 
 
 def load_plain(family):

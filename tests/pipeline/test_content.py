@@ -14,6 +14,8 @@ from cai.config.content import _CONTENT, Kind, contents, located, reads_file, re
 from cai.config.nodes import BUILTIN
 from cai.contracts.table import stages
 from cai.errors import UserError
+from cai.lm import load
+from cai.lm.tiny import tiny_tokenizer
 from cai.pipeline.plan import digests, plan
 from cai.pipeline.stage import HOW, field_names
 from cai.pipeline.store import Store
@@ -93,7 +95,12 @@ def depends_on(steps, key):
     return found
 
 
-NEEDED = {"model.path": ["model=folder"], "judge.models.harmlessness": ["judge=folder"]}
+NEEDED = {
+    "model.path": ["model=folder"],
+    "feedback.labeller.path": ["model@feedback.labeller=folder"],
+    "pm.base.path": ["model@pm.base=folder"],
+    "judge.models.harmlessness": ["judge=folder"],
+}
 """What else must be set for a path to be read."""
 
 
@@ -109,6 +116,8 @@ def place(tmp_path):
         (path / "deep").mkdir(parents=True)
         (path / "other").write_text("other")
         (path / "deep" / "file").write_text("one")
+        (path / "config.json").write_text("{}")  # as far as a plan looks, it is a model, too
+        tiny_tokenizer().save_pretrained(path)
         return path, path / "deep" / "file"
 
     return make
@@ -154,6 +163,22 @@ def test_the_same_content_at_another_place_is_the_same_content(tmp_path, place):
     one, two = (planned(tmp_path, chosen)["pm"].recipe for chosen in configs)
     assert one["content"] == two["content"]
     assert one["settings"] != two["settings"]
+
+
+@pytest.mark.parametrize("options", [(), ("model.dialect=text",)])
+def test_equal_weights_that_are_told_otherwise_give_other_results(tmp_path, monkeypatch, options):
+    """A template may come from elsewhere than the settings and files that a stage is hashed on."""
+    before = planned(tmp_path, config(*options))
+    told = tiny_tokenizer()
+    told.chat_template = told.chat_template.replace("<|im_start|>", "<|im_start|>the ")
+    monkeypatch.setattr(load, "tiny_tokenizer", lambda: told)
+    load._chats.clear()
+    after = planned(tmp_path, config(*options))
+    load._chats.clear()
+    assert changed(before, after) == (set() if options else set(before))
+    for name, step in after.items():
+        assert set(step.recipe["content"]) >= {"model.template"}
+        assert step.recipe["settings"] == before[name].recipe["settings"]
 
 
 # Which places

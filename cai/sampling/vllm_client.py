@@ -1,0 +1,156 @@
+"""Requests to a vLLM server, each failure one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from cai.errors import UserError
+
+LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
+"""Answered with a plain text."""
+PLAIN = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}
+"""Nothing but the temperature shapes the distribution, whatever the server's defaults are."""
+Next = tuple[Sequence[int], Collection[int]]
+"""A prompt, and tokens that may come next."""
+
+RUNTIME = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+
+
+class Refused(UserError):
+    """The server does not do what is asked."""
+
+
+class VLLMClient:
+    """One server.
+
+    Attributes:
+        url: Where it is.
+        base: What it calls its base model.
+        context: The tokens that it takes.
+        version: Of vLLM.
+    """
+
+    def __init__(self, url: str, requests: int, timeout: float) -> None:
+        """Connect.
+
+        Raises:
+            UserError: If the server does not answer, or is none of vLLM's.
+        """
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self._requests = requests
+        self._http = httpx.Client(
+            base_url=self.url,
+            timeout=timeout,
+            trust_env=False,  # no proxy stands between a trainer and its sampler
+            limits=httpx.Limits(max_connections=requests),
+        )
+        try:
+            models = self._call("GET", "/v1/models")["data"]
+            base = next(model for model in models if not model.get("parent"))
+            self.base, self.context = str(base["id"]), int(base["max_model_len"])
+            self.version = str(self._call("GET", "/version")["version"])
+        except (Refused, KeyError, StopIteration, TypeError) as error:
+            raise UserError(
+                f"what answers at sampler.url={url} is no vLLM server: start one with vllm serve"
+            ) from error
+
+    def complete(self, asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send requests side by side; return the one choice of each, with its token ids."""
+        bodies = [{**body, "return_token_ids": True} for body in asked]
+        with ThreadPoolExecutor(self._requests) as pool:
+            replies = pool.map(lambda body: self._call("POST", "/v1/completions", body), bodies)
+            return [reply["choices"][0] for reply in replies]
+
+    def following(self, model: str, asked: Sequence[Next]) -> list[dict[int, float]]:
+        """Return the log-probabilities of tokens that may come next.
+
+        The server has a way to read those of a prompt, which fails with adapters (vLLM 0.32).
+        """
+        bodies = [
+            {
+                **PLAIN,
+                "model": model,
+                "prompt": list(prompt),
+                "max_tokens": 1,
+                "temperature": 1.0,
+                "logprobs": len(tokens),
+                "logprob_token_ids": sorted(tokens),
+                "return_tokens_as_token_ids": True,
+            }
+            for prompt, tokens in asked
+        ]
+        found = [choice["logprobs"]["top_logprobs"][0] for choice in self.complete(bodies)]
+        return [
+            {token: float(listed[f"token_id:{token}"]) for token in tokens}
+            for listed, (_, tokens) in zip(found, asked, strict=True)
+        ]
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load a saved adapter.
+
+        Raises:
+            UserError: If the server does not load adapters while it runs, or not this one.
+        """
+        body = {"lora_name": name, "lora_path": str(folder.resolve())}
+        try:
+            self._call("POST", LOAD, body)
+        except Refused as error:
+            if str(error) == "Not Found":  # the address itself
+                raise UserError(
+                    f"the vLLM server at {self.url} loads no adapters while it runs: start it with "
+                    f"--enable-lora and {RUNTIME}=1 in its environment"
+                ) from error
+            raise UserError(
+                f"the vLLM server at {self.url} does not load an adapter ({error}): start it with "
+                "--enable-lora and --max-lora-rank of at least model.lora.rank, and let "
+                "sampler.adapters be a folder that it sees"
+            ) from error
+
+    def unload_adapter(self, name: str) -> None:
+        """Let the server forget an adapter."""
+        self._call("POST", UNLOAD, {"lora_name": name})
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Make a request.
+
+        Raises:
+            Refused: With what the server says.
+            UserError: If it does not answer.
+        """
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.TimeoutException as error:
+            raise UserError(
+                f"the vLLM server at {self.url} gave no answer in time: raise sampler.timeout, or "
+                "lower sampler.requests"
+            ) from error
+        except httpx.HTTPError as error:
+            raise UserError(
+                f"no vLLM server answers at {self.url} ({error}): start one there with vllm serve, "
+                "or give sampler.python to have one started"
+            ) from error
+        if response.is_success:
+            return response.json() if path != LOAD and path != UNLOAD else None
+        raise Refused(_reason(response))
+
+
+def _reason(response: httpx.Response) -> str:
+    """Find the sentence in a refusal."""
+    try:
+        body = response.json()
+        error = body.get("error", body)
+        return str(error.get("message") or error.get("detail") or error).rstrip(".")
+    except (ValueError, AttributeError):
+        return f"{response.status_code} {response.reason_phrase}"
