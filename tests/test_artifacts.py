@@ -88,7 +88,7 @@ def test_what_is_hashed_and_what_is_not(store):
     base = keys(store)
     how = keys(store, "hardware=cpu", "tracking.project=other", "hardware.micro_tokens=512")
     assert how == base
-    for seed, same in (("seed=1", {"helpful"}), ("data.seed=1", set())):
+    for seed, same in (("seed=1", {"helpful", "judge"}), ("data.seed=1", set())):
         other = keys(store, seed)
         assert {name for name in stages() if other[name] == base[name]} == same
 
@@ -112,7 +112,7 @@ def test_six_arms_need_sixteen_stage_runs_and_not_thirty(store):
 
 
 def test_a_recipe_leaves_out_what_it_does_not_need(store):
-    assert set(keys(store, "recipe=helpful_rlhf")) == {"helpful", "pm", "rl", "evaluate"}
+    assert set(keys(store, "recipe=helpful_rlhf")) == {"helpful", "pm", "rl", "judge", "evaluate"}
     assert set(keys(store, "recipe=hh_rlhf", "stage=pm")) == {"helpful", "pm"}
 
 

@@ -9,11 +9,12 @@ from dataclasses import fields, is_dataclass, replace
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cai.composition import CONF, explain, typed
+from cai.composition import CONF, explain, schema, typed
 from cai.config import OptimizerConfig, OptimizerKind
 from cai.contracts.table import stages
 from cai.errors import UserError
 
+schema()  # for processes that import this without what pytest prepares
 GROUPS = {
     folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
     for folder in CONF.iterdir()
@@ -26,6 +27,7 @@ NEEDED = {
     "endpoint": ["judge.endpoint.url=http://localhost:1", "judge.endpoint.model=x"],
     "base": ["model.name=mine", "model.source=tiny", "model.path=x", "model.revision=null"],
     "published": ["constitution.folder=x"],
+    "vllm": ["sampler.url=http://localhost:8000"],
 }
 
 
@@ -45,8 +47,8 @@ def test_every_option_composes(group, option):
 
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
-        "constitution", "data", "hardware", "judge", "model", "optimizer", "recipe", "scale",
-        "stage", "tracking", "trainer",
+        "constitution", "data", "hardware", "judge", "model", "optimizer", "recipe", "sampler",
+        "scale", "stage", "tracking", "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(stages())
 

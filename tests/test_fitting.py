@@ -17,7 +17,7 @@ from cai.errors import UserError
 from cai.lm.chat import ChatFormat
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
-from cai.run import describe
+from cai.run import describe, footprints
 from cai.sampling.fitting import Fitting
 from cai.sampling.prompts import EncodedPrompts
 from cai.training.iteration import draw_prompts
@@ -152,16 +152,18 @@ def composed(*overrides):
 def test_the_plan_says_what_does_not_fit_before_anything_starts(tmp_path):
     config = composed("model.context=900", "revise.reply_tokens=180")
     steps = plan(config, Store(tmp_path), stages())
-    text = describe(steps, config)
+    text = describe(steps, config, footprints(steps, config))
     said = [line for line in text.splitlines() if "do not fit" in line]
     assert {line.split(":")[0] for line in said} == {"revise", "feedback"}
     assert all("and are left out (data.too_long); first" in line for line in said), said
     assert not list(tmp_path.glob("*.partial"))
-    assert "do not fit" not in describe(plan(composed(), Store(tmp_path), stages()), composed())
+    fits = composed()
+    steps = plan(fits, Store(tmp_path), stages())
+    assert "do not fit" not in describe(steps, fits, footprints(steps, fits))
 
 
 def test_the_plan_refuses_where_a_row_that_does_not_fit_is_an_error(tmp_path):
     config = composed("model.context=900", "data.too_long=error")
     steps = plan(config, Store(tmp_path), stages())
     with pytest.raises(UserError, match=r"does not fit model\.context=900"):
-        describe(steps, config)
+        describe(steps, config, footprints(steps, config))

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from pydantic import ValidationError
+from tiny import tiny_config
 
 from cai import results
+from cai.config import ModelConfig
 from cai.dialogue import assistant, human
 from cai.jsonl import Absent, Document, Rows, to_json
 from cai.results.common import Messages, Numbers
@@ -55,6 +57,8 @@ class Maker:
             return plain[hint]
         if hint == Messages:
             return (human(f"ask {n}"), assistant("so\n\nHuman: ü"), human("and?"))
+        if hint is ModelConfig:  # has rules of its own
+            return tiny_config()
         if hint is Any:
             return {"a.b": [n, None, "x"]}
         if is_dataclass(hint):

@@ -186,6 +186,7 @@ def test_near_duplicates_are_found_across_shards(made, monkeypatch):
         "revise.prompts=3",
         "revise.rounds=2",
         "revise.guards.no_change=false",
+        "revise.guards.critique_echo=false",
     )
     marked = made(*chosen, "revise.batch_size=1").rows.read()
     for number in (0, 1):

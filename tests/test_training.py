@@ -18,7 +18,7 @@ from transformers.models.llama.modeling_llama import LlamaMLP
 
 from cai import parallel
 from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
-from cai.config import MixtureConfig, OptimizerKind, PMConfig, Schedule
+from cai.config import EnsembleConfig, MixtureConfig, OptimizerKind, PMConfig, Schedule
 from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
@@ -334,8 +334,7 @@ def pm_settings(supervised, **changes):
         "label_smoothing": 0.0,
         "centring": 0.0,
         "holdout_twin": False,
-        "members": 1,
-        "lower_bound": 0.0,
+        "ensemble": EnsembleConfig(members=1, lower_bound=0.0),
         **vars(supervised),
     }
     return PMConfig(**{**values, **changes})

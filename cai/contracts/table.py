@@ -109,6 +109,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=assistants.NoInputs,
         result=judges.JudgeModels,
         run=at("cai.stages.judge:run"),
+        marks=_templates,
         notes=at("cai.stages.judge:notes"),
         cost=costs.judge,
     ),

@@ -35,8 +35,9 @@ def keys_of(kind, prefix="", listed=False):
 
 
 KEYS = list(keys_of(schema()))
-DECLARED = {key: item.metadata[_CONTENT][0] for key, item, _, _ in KEYS
-            if _CONTENT in item.metadata}  # fmt: skip
+DECLARED = {key: item.metadata[_CONTENT][0] for key, item, hint, _ in KEYS
+            if _CONTENT in item.metadata and hint is not bool}  # fmt: skip
+"""Keys that hold a path, by what lies there; a switch may stand for a path that is fixed."""
 PATH = re.compile(r"(^|_)(path|file|folder|dir|directory)s?(_|$)")
 NOT_BY_THEIR_NAME = {"pm.pretrain", "evaluate.opinions.human_choices",
                      "evaluate.harmfulness.ratings", "judge.people",
