@@ -22,6 +22,7 @@ NEEDED = {
     "folder": ["model.path=x"],
     "base": ["model.name=mine", "model.source=tiny", "model.path=x", "model.revision=null"],
     "published": ["constitution.folder=x"],
+    "vllm": ["sampler.url=http://localhost:8000"],
 }
 
 
@@ -37,8 +38,8 @@ def test_every_option_composes(group, option):
 
 def test_every_file_of_every_group_was_visited():
     assert set(GROUPS) == {
-        "constitution", "data", "hardware", "model", "recipe", "scale", "stage", "tracking",
-        "trainer",
+        "constitution", "data", "hardware", "model", "recipe", "sampler", "scale", "stage",
+        "tracking", "trainer",
     }  # fmt: skip
     assert GROUPS["stage"] == sorted(stages())
 
