@@ -15,6 +15,7 @@ from gpu_model import matrix_rate, needed, peak_of, random_trees, spent_on
 from side_by_side import median, settings
 
 from cai.config import Config
+from cai.lm import sampler
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.training import ppo
@@ -190,12 +191,12 @@ class TimedPPO(ppo.PPOModule):
 
     def collect(self, step: int, attempt: int = 0) -> Any:
         """Time sampling and reading, and sampling on its own."""
-        sample = ppo.generate
-        ppo.generate = self._timed("sampling", sample)
+        sample = sampler.generate
+        sampler.generate = self._timed("sampling", sample)
         try:
             return self._timed("collecting", super().collect)(step, attempt)
         finally:
-            ppo.generate = sample
+            sampler.generate = sample
 
     def improve(self, *arguments: Any) -> Any:
         """Time the updates."""

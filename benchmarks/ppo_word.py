@@ -1,12 +1,12 @@
 """PPO with a programmed reward: SmolLM2 learns to say "please" or "sorry".
 
-    python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24]
+    python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24] [--vllm URL]
 
 A reply scores 1 if it has one of the words and 0 otherwise; the preference model of ``PPOModule``
 is replaced by this rule. Prompts are the shortest built-in ones, the reference is the bare model,
 and the KL to it is reported per reply, in nats (mean of log pi/pi_ref over the sampled replies).
 Afterwards the trained policy answers prompts that it was not trained on, beside the bare model.
-Prints a table, and writes ``figures/ppo_word.svg``.
+Prints a table, and writes ``figures/ppo_word.svg``. With ``--vllm`` a server samples.
 """
 
 from __future__ import annotations
@@ -23,10 +23,13 @@ from torch import Tensor
 
 from cai.config import Config
 from cai.data.sources import load_corpus
-from cai.lm.generate import Sampling, generate
+from cai.lm.generate import Sampling
 from cai.lm.heads import ScalarHead
-from cai.lm.load import LanguageModel, load_model
+from cai.lm.load import LanguageModel
 from cai.lm.packing import Tree
+from cai.pipeline.stage import Job
+from cai.sampling.speaker import load_speaker
+from cai.tracking import Tracker
 from cai.training.data import Order
 from cai.training.iteration import Prompts as PPOPrompts
 from cai.training.iteration import Roles
@@ -66,15 +69,8 @@ def rate_of(
     model: LanguageModel, adapter: str | None, prompts: Prompts, score: WordReward, tokens: int
 ) -> float:
     """Return the share of replies to prompts that have the word."""
-    with model.sampling(adapter) as network:
-        replies = generate(
-            network,
-            prompts,
-            range(len(prompts)),
-            Sampling(tokens, 2),
-            model.stop_ids,
-            batch_size=32,
-        )
+    sampling = Sampling(tokens, 2)
+    replies = model.sampler.generate(adapter, prompts, range(len(prompts)), sampling)
     trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
     return float(score(trees).mean())
 
@@ -148,6 +144,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--kl", type=float, default=0.05, help="coefficient, per nat")
+    parser.add_argument("--vllm", help="address of a server that has the default model")
     parser.add_argument("--words", nargs="+", default=["please", "sorry"])
     default = Path(__file__).parent / "figures" / "ppo_word.svg"
     parser.add_argument("--out", type=Path, default=default, help="where the figure goes")
@@ -159,8 +156,10 @@ def main() -> None:
         f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
         "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
         "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=1000", "rl.watch.guard=off",
+        *(["sampler=vllm", f"sampler.url={args.vllm}"] if args.vllm else []),
     )  # fmt: skip
-    model = load_model(config.model, config.hardware)
+    job = Job(config.hardware, config.trainer, Tracker("word", args.out.parent), config.sampler)
+    model = load_speaker(config.model, job)
     score = WordReward(model, args.words)
     training, others = shortest_prompts(config, model, 64)
     start = time.perf_counter()
@@ -182,9 +181,11 @@ def report(history: Sequence[dict[str, float]], seconds: float) -> None:
     rows = []
     for first in range(0, len(history), 5):
         part = history[first : first + 5]
-        numbers = [mean([row[key] for row in part]) for key in ("score", "kl", "k3", "length")]
+        keys = ("score", "kl", "k3", "length", "sampler_gap")
+        numbers = [mean([row[key] for row in part]) for key in keys]
         rows.append([f"{first}-{first + len(part) - 1}", *(f"{n:.2f}" for n in numbers)])
-    print(table(["iterations", "score", "KL, nats per reply", "the same by k3", "tokens"], rows))
+    names = ["score", "KL, nats per reply", "the same by k3", "tokens", "sampler gap, nats"]
+    print(table(["iterations", *names], rows))
     print(
         f"{len(history)} iterations in {seconds / 60:.1f} minutes, "
         f"{torch.get_num_threads()} threads"

