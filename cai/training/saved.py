@@ -56,8 +56,9 @@ def load_saved(saved: SavedModel, hardware: HardwareConfig) -> LoadedModel:
     """
     root = saved.pm.path
     recipe = saved.pm.record()["recipe"]
+    own = saved.pm.settings.read().base
     try:
-        config: Any = OmegaConf.to_object(
+        config: Any = own or OmegaConf.to_object(
             OmegaConf.merge(OmegaConf.structured(ModelConfig), recipe["settings"]["model"])
         )
     except OmegaConfBaseException as error:
@@ -66,8 +67,8 @@ def load_saved(saved: SavedModel, hardware: HardwareConfig) -> LoadedModel:
             f"({str(error).splitlines()[0]}): make the preference model again with stage=pm"
         ) from error
     if config.source is ModelSource.folder:
-        found = digest_of_folder(Path(config.path), "model.path")
-        if found != recipe["content"]["model.path"]:
+        place = "pm.base.path" if own else "model.path"
+        if digest_of_folder(Path(config.path), place) != recipe["content"][place]:
             raise UserError(f"the base model in {config.path} has changed since {root} was trained")
     model = load_model(config, hardware)
     reward = load_reward_model(hardware, model, saved.pm, saved.name)
