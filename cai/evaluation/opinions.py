@@ -16,7 +16,7 @@ from cai.errors import UserError
 from cai.evaluation.judged import comparison, pairs_of
 from cai.evaluation.measures import Metrics, anchor_of, contests_of, elo, match_of
 from cai.evaluation.systems import Context, System
-from cai.labelling.answers import Answer, Answerer, Asked, FeedbackModel, FewShots
+from cai.labelling.answers import Answerer, Asked, FeedbackModel, FewShots, both_orders
 from cai.labelling.choice import MultipleChoice
 from cai.results.systems import Match, Reply
 from cai.seeds import draw
@@ -56,7 +56,7 @@ def judged_matches(context: Context, answerer: Answerer, rows: Sequence[Reply]) 
         asked = ComparisonPrinciple(id=rule.id, text=rule.text + NON_EVASIVE)
         questions += [Asked(comparison(a, b), asked, swapped) for swapped in (False, True)]
     answers = answerer.ask(questions) if questions else []
-    outcomes = [_outcome(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
+    outcomes = [both_orders(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
     if unread := outcomes.count(None):
         told = "constitution: %d of %d comparisons could not be read"
         log.warning(told, unread, len(outcomes))
@@ -68,14 +68,6 @@ def judged_matches(context: Context, answerer: Answerer, rows: Sequence[Reply]) 
         for (a, b), outcome in zip(pairs, outcomes, strict=True)
         if outcome is not None
     ]
-
-
-def _outcome(forward: Answer, backward: Answer) -> float | None:
-    """Average both orders; probabilities are of the reply shown first."""
-    if not forward.probabilities or not backward.probabilities:
-        return None
-    first, second = (sum(a.probabilities) / len(a.probabilities) for a in (forward, backward))
-    return (first + 1 - second) / 2
 
 
 def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Prompt]) -> list[Match]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cai import parallel
 from cai.config import ComparisonPrinciple, EndpointConfig
 from cai.data.records import Comparison
-from cai.labelling.answers import Answer, Answerer, Asked, FewShots
+from cai.labelling.answers import Answerer, Asked, FewShots, both_orders
 from cai.labelling.remote import remote_choice
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class EndpointJudge:
         answers = parallel.broadcast(
             self._answerer.ask(asked) if self._answerer is not None and asked else []
         )
-        found = [_outcome(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
+        found = [both_orders(*both) for both in zip(answers[::2], answers[1::2], strict=True)]
         if unread := found.count(None):
             log.warning("judge: %d of %d comparisons could not be read", unread, len(found))
         return found
@@ -62,11 +62,3 @@ def connect(config: EndpointConfig, cache: Path) -> EndpointJudge:
     if not parallel.is_global_zero():
         return EndpointJudge(None)
     return EndpointJudge(remote_choice(config, FewShots([], list(QUESTIONS.values()), 0), cache))
-
-
-def _outcome(forward: Answer, backward: Answer) -> float | None:
-    """Average both orders; probabilities are of the reply shown first."""
-    if not forward.probabilities or not backward.probabilities:
-        return None
-    first, second = (sum(a.probabilities) / len(a.probabilities) for a in (forward, backward))
-    return (first + 1 - second) / 2

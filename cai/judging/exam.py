@@ -12,6 +12,7 @@ from cai.data.splits import family
 from cai.judging.judge import Judge, outcomes
 from cai.results.common import Metric, bins_of
 from cai.results.judge import JudgeExam
+from cai.training.pm_metrics import longer_wins
 
 DRAWS = 1000
 
@@ -52,12 +53,3 @@ def sit(judge: Judge, paper: Paper) -> JudgeExam:
         longer_wins=longer_wins(asked),
         reliability=bins,
     )
-
-
-def longer_wins(comparisons: Sequence[Comparison]) -> float:
-    """Return the accuracy of choosing the longer reply; replies of one length count half."""
-    right = [
-        0.5 if len(c.a) == len(c.b) else float((len(c.a) > len(c.b)) == (c.probability > 0.5))
-        for c in comparisons
-    ]
-    return sum(right) / len(right) if right else 0.5

@@ -39,6 +39,17 @@ class Answer(NamedTuple):
     tokens: int
 
 
+def both_orders(forward: Answer, backward: Answer) -> float | None:
+    """Average what was answered in both orders, as the probability of the first reply.
+
+    None where one order can't be read: the other's position bias would stay in.
+    """
+    if not forward.probabilities or not backward.probabilities:
+        return None
+    first, second = (sum(a.probabilities) / len(a.probabilities) for a in (forward, backward))
+    return (first + 1 - second) / 2
+
+
 class Answerer(Protocol):
     """Answers questions."""
 
