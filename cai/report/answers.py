@@ -26,13 +26,11 @@ class Contrast:
     Attributes:
         what: In words.
         effect: On the outcome.
-        seeds_sd: Standard error from repeated training; nan if nothing was repeated.
         main: Whether it is an effect, and not an interaction of two.
     """
 
     what: str
     effect: Effect
-    seeds_sd: float
     main: bool
 
 
@@ -124,7 +122,7 @@ def _contrast(
     if found is None:
         return None
     effect = Effect(found.value, found.low, found.high, joined.prompts[metric])
-    return Contrast(words, effect, found.seeds_sd, main)
+    return Contrast(words, effect, main)
 
 
 def answer(result: Result) -> list[str]:

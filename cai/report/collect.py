@@ -16,7 +16,7 @@ from cai.jsonl import Document, Rows
 from cai.pipeline.stage import RECORD
 from cai.report.joined import Joined, join
 from cai.report.paper_results import PaperTest, join_paper_tests
-from cai.report.systems import Named, System, arm_of, describe, differing, levels_of
+from cai.report.systems import Named, System, describe, levels_of
 from cai.results.common import Numbers
 from cai.results.judge import JudgeReport
 from cai.results.labels import LabelReport, PMMetrics
@@ -103,14 +103,12 @@ def collect(folders: Sequence[Path], question: Question = Question()) -> Result:
     """
     found = list({e.path.resolve(): e for e in map(_evaluation, folders)}.values())
     summaries = [_summary(evaluation) for evaluation in found]
-    keys = differing(summaries)
     shown = describe(summaries)
     runs = [
         Named(
             summary,
             _rows(evaluation.replies),
             _rows(evaluation.matches),
-            arm_of(summary, keys),
             {name: system.id for name, system in own.items()},
         )
         for evaluation, summary, own in zip(found, summaries, shown, strict=True)

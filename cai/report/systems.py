@@ -59,14 +59,12 @@ class Named(NamedTuple):
         summary: What it wrote.
         replies: Of all its systems.
         matches: By all who compared them.
-        about: What tells its arm from others.
         ids: Of its systems, by the name that it gives them.
     """
 
     summary: Summary
     replies: list[Reply]
     matches: list[Match]
-    about: str
     ids: dict[str, str]
 
 
