@@ -26,6 +26,10 @@ UNLINKED = (
     "The comparisons of {} don't link all systems here, so its Elo is left out: each run alone has "
     "its own."
 )
+SEVERAL = (
+    "{} is not the same in all runs (another assistant or other principles), so its Elo is left "
+    "out: each run alone has its own."
+)
 ONE_SEED = (
     "No arm was trained with more than one seed, so intervals speak of prompts alone: another seed "
     "may give another answer."
@@ -179,9 +183,10 @@ def _rate_by_matches(joined: Joined, systems: Mapping[str, System], runs: Sequen
         matches = [m for run in runs for m in _renamed(run) if (m.judge, m.axis) == (judge, axis)]
         if metric in joined.ratings or not matches or (judge == "judge" and joined.by is None):
             continue
+        if len({match.by for match in matches}) > 1:
+            joined.notes.append(SEVERAL.format("The model that judges under its constitution"))
+            continue
         try:
-            if len({match.by for match in matches}) > 1:
-                raise ValueError("several judges")
             contests = [Contest(m.first, m.second, m.outcome, m.prompt_id) for m in matches]
             found = rate(contests, joined.anchor)
         except ValueError:
