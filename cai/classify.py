@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.command import command
 from cai.errors import UserError
 from cai.evasiveness.classifier import Read, Reading, by_rules
 from cai.evasiveness.text import Exchange
@@ -181,6 +182,10 @@ def _umask() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    return command(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cai.classify", description="Add the style of each reply to a JSONL file."
     )
@@ -189,12 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rules", action="store_true", help="the quick form, without a model")
     parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
     options = parser.parse_args(arguments)
-    try:
-        read = by_rules if options.rules else by_meaning(options.hardware)
-        classify_file(options.source, options.target, read)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    read = by_rules if options.rules else by_meaning(options.hardware)
+    classify_file(options.source, options.target, read)
     return 0
 
 

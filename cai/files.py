@@ -63,6 +63,8 @@ def digest_of_file(path: Path, key: str) -> str:
         UserError: If it can't be read.
     """
     try:
+        if path.exists() and not path.is_file():  # a device or a pipe may never come to an end
+            raise UserError(f"{key}={path} is not a file: give the path of one")
         return sha256_of(path)
     except OSError as error:
         raise UserError(f"{key}={path} can't be read: {error.strerror}") from error

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
+from cai.command import command
 from cai.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,6 +143,10 @@ def _digest(data: bytes) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    return command(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cai.score", description="Add a preference model's score to each reply."
     )
@@ -160,15 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cai.scorer import load_scorer
 
     quieten()
-    try:
-        scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
-        score_file(scorer, options.source, options.target, options.batch)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on where this one stopped\n")
-        return 130
+    scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
+    score_file(scorer, options.source, options.target, options.batch)
     return 0
 
 

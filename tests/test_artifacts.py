@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from filelock import FileLock
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, typed
@@ -180,3 +181,24 @@ def test_who_comes_second_waits_and_says_so(store, caplog):
 def test_recipes_are_plain_json(store):
     for step in plan(config(), store, stages()):
         assert json.loads(json.dumps(step.recipe)) == step.recipe
+
+
+def test_who_may_only_read_is_given_what_is_finished_and_makes_nothing(store, monkeypatch):
+    make(store, "sft", "a" * 64)
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with store.lock("sft", "a" * 64):
+        assert store.find("sft", "a" * 64)
+    said = pytest.raises(UserError, match=r"\.lock belongs to somebody else: .* outputs=")
+    with said, store.lock("sft", "b" * 64):
+        pass
+
+
+def test_a_lock_is_everybodys(store):
+    with store.lock("sft", "a" * 64):
+        pass
+    [lock] = store.root.glob(".sft-*.lock")
+    assert lock.stat().st_mode & 0o777 == 0o666

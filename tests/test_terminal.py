@@ -1,10 +1,12 @@
 """Foreign text loses what a terminal would obey and keeps what a person would read."""
 
+import logging
+import sys
 import time
 
 import pytest
 
-from cai.terminal import one_line
+from cai.terminal import PlainFormatter, one_line, plain, say
 
 SHOWN = {
     "plain words": "plain words",
@@ -49,3 +51,26 @@ def test_a_hostile_text_takes_no_longer_than_another(piece):
     started = time.monotonic()
     one_line(piece * 2_000_000)
     assert time.monotonic() - started < 10  # a squared cost would take hours
+
+
+def test_lines_stay_lines_and_obey_nobody(capsys):
+    text = "a table\n\tof \x1b[31mtwo\x1b[0m lines\x1b]0;title\x07\r\n\ud800end"
+    assert plain(text) == "a table\n\tof two lines\nend"
+    say(text)
+    assert capsys.readouterr().err == "a table\n\tof two lines\nend\n"
+    say("x" * 10_000)
+    assert len(capsys.readouterr().err) < 5000
+
+
+def test_what_is_logged_is_made_plain_with_its_arguments():
+    record = logging.LogRecord("cai", 20, "f", 1, "model=%s", ("\x1b[2Jx\nnext",), None)
+    assert PlainFormatter("%(message)s").format(record) == "model=x\nnext"
+
+
+def test_nobody_reads_what_is_said(monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", Closed())
+    say("lost")

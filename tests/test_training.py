@@ -179,6 +179,29 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["exact_resume"]["steps"] == 2
 
 
+@pytest.mark.parametrize("step", [3, 5])
+def test_weights_that_are_not_finite_are_neither_kept_nor_handed_on(
+    hardware, supervised, tmp_path, step
+):
+    """Their loss would show them a step later: after the checkpoint, or never."""
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+
+    class Spoil(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == step:
+                next(iter(model.adapter_parameters("a"))).data.fill_(float("inf"))
+
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
+        assert module.n_steps == 6
+        with pytest.raises(UserError, match=f"the weights of a are not finite after step {step}"):
+            tiny.train(module, tmp_path, every=2, callbacks=[Spoil()])
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert kept["exact_resume"]["steps"] == step // 2 * 2
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
 @pytest.mark.parametrize("content", [b"", b"junk", "old"])
 def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(hardware, supervised, tmp_path, content):
     if content == "old":

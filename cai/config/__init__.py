@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 from omegaconf import MISSING
 
+from cai.config.bounds import SEEDS, check_bounds, number
 from cai.config.choices import (
     Accelerator,
     Average,
@@ -197,12 +198,15 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
-    seed: int = MISSING
+    seed: int = number(-SEEDS, SEEDS)
     stage: str = MISSING
     outputs: str = MISSING
 
     def __post_init__(self) -> None:
-        """Check what concerns several nodes."""
+        """Check all numbers, then what concerns several nodes."""
+        check_bounds(self)
+        if not self.outputs.strip():
+            raise UserError("outputs is empty: set it to a folder that you may write")
         for name in ("sft", "pm", "rl"):
             whole = getattr(getattr(self, name, None), "full_finetuning", False)
             if whole is True and self.hardware.strategy is Strategy.shard:

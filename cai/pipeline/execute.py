@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from cai import interrupt, parallel
 from cai.config import Config
+from cai.pipeline.finite import check_finite
 from cai.pipeline.plan import Step
 from cai.pipeline.stage import Job, Result, result_name
 from cai.pipeline.store import Store
@@ -61,6 +62,7 @@ def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, fold
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
             made = {"seconds": round(seconds, 1), **environment(), **job.facts}
+            check_finite(workspace)
             result = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(_version(result), [_version(done[need]) for need in step.inputs])
     log.info("%s: done in %.0f s", name, seconds)

@@ -45,22 +45,24 @@ class Store:
     """The folder of all artifacts; parallel runs may share it."""
 
     def __init__(self, root: Path) -> None:
-        """Use ``root``, made if need be.
+        """Use ``root``, made if need be; one that may only be read still gives what is finished.
 
         Raises:
-            UserError: If it can't be written to.
+            UserError: If it is not there and can't be made.
         """
-        self.root = root
+        self.root, self._closed = root, ""
         try:
             root.mkdir(parents=True, exist_ok=True)
             probe = root / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UserError(
+            self._closed = (
                 f"outputs={root.parent} can't be written to ({error.strerror}): set outputs= to a "
                 "folder that you may write"
-            ) from error
+            )
+            if not root.is_dir():
+                raise UserError(self._closed) from error
 
     def find(self, stage: str, key: str) -> Result | None:
         """Return a finished result; one whose files changed since is set aside and forgotten."""
@@ -113,17 +115,32 @@ class Store:
 
     @contextmanager
     def lock(self, stage: str, key: str) -> Iterator[None]:
-        """Hold a result for making it; whoever comes second waits and says so."""
-        lock = FileLock(self.root / f".{stage}-{key[:12]}.lock")
+        """Hold a result for making it; whoever comes second waits and says so.
+
+        A finished result needs no lock, so somebody who may only read it is not asked for one.
+
+        Raises:
+            UserError: If it has to be made, and this is not allowed here.
+        """
+        path = self.root / f".{stage}-{key[:12]}.lock"
+        lock = FileLock(path, mode=0o666)  # others who share the folder may make it another time
+        try:
+            self._acquire(lock, stage)
+        except PermissionError as error:
+            if self.find(stage, key) is None:
+                closed = f"{path} belongs to somebody else: delete it, or set outputs= to a folder "
+                raise UserError(self._closed or f"{closed}of your own") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _acquire(self, lock: FileLock, stage: str) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             log.info("%s: another run is making it; waiting", stage)
             lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _path(self, stage: str, key: str) -> Path:
         return self.root / result_name(stage, key)
