@@ -24,14 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 from cai import interrupt, parallel, sweep
 from cai.composition import CONF, explain, schema, typed
 from cai.errors import UserError
+from cai.files import told
 
 log = logging.getLogger("cai")
 
 Objectives = tuple[float, float, float]
 """Harmlessness Elo, helpfulness Elo and evasiveness of the policy."""
-
-FULL_DISK = {28, 122}
-"""Error numbers: no space left on the device, quota exceeded."""
 
 
 def _launch(cfg: DictConfig) -> Objectives | None:
@@ -55,12 +53,9 @@ def _launch(cfg: DictConfig) -> Objectives | None:
     except (UserError, OmegaConfBaseException) as error:
         sweep.fail(explain(error))
     except OSError as error:
-        if error.errno not in FULL_DISK:
+        if (sentence := told(error, cfg.outputs)) is None:
             raise
-        sweep.fail(
-            f"the disk is full ({error.filename or cfg.outputs}): free some space and run the same "
-            "command, which goes on where this one stopped"
-        )
+        sweep.fail(sentence)
     return None
 
 
@@ -94,6 +89,8 @@ def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
     given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
     outputs = Path(given.partition("=")[2]).resolve()
+    if full := told(error, given):
+        return full
     blocked = Path(error.filename or "/").resolve()
     if outputs not in (blocked, *blocked.parents):
         raise error
@@ -106,6 +103,7 @@ def _not_writable(error: OSError) -> str:
 def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback
     if not CONF.is_dir():
         sys.stderr.write(f"{CONF} is missing: install the package again\n")
         return 1

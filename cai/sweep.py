@@ -16,12 +16,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cai.composition import explain, typed
 from cai.config import Config, TrackingConfig
 from cai.errors import UserError
+from cai.files import claim, write_text
 
 log = logging.getLogger("cai")
 
@@ -44,8 +45,13 @@ failures: list[str] = []
 class Sweep(Callback):
     """Hydra calls this at the start and the end of a sweep and of each of its arms."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Give the run a folder that no other run has, also if both start in one second."""
+        _claim(config, "run")
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how many stage runs the arms share."""
+        """Say how many stage runs the arms share, in a folder that no other sweep has."""
+        _claim(config, "sweep")
         overrides = arms(config)
         if overrides is None:
             log.info("sweep: arms are chosen as results come in; they share upstream stages")
@@ -78,11 +84,26 @@ class Sweep(Callback):
             failures.append(f"no report of the sweep: {error}")
 
 
+def _claim(config: DictConfig, node: str) -> None:
+    """Make the folder of a run or a sweep, unless somebody chose it."""
+    key = f"hydra.{node}.dir"
+    if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
+        return
+    wanted = Path(OmegaConf.select(config, key))
+    made = claim(wanted)
+    if made == wanted:
+        return
+    with open_dict(config):
+        OmegaConf.update(config, key, str(made))
+        quoted = str(made).replace("'", "\\'")  # Hydra composes the arms anew, from words
+        config.hydra.overrides.hydra.append(f"{key}='{quoted}'")
+
+
 def fail(sentence: str) -> None:
     """Keep a failure for the end of the command, or for the end of the sweep it is an arm of."""
     job = HydraConfig.get()
     if job.mode == RunMode.MULTIRUN:
-        (Path(job.runtime.output_dir) / FAILED).write_text(sentence + "\n", encoding="utf-8")
+        write_text(Path(job.runtime.output_dir) / FAILED, sentence + "\n")
     else:
         failures.append(sentence)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from scipy.special import stdtrit
 from cai.contracts.assistants import Revisions
 from cai.contracts.policies import EvaluateInputs, Evaluation
 from cai.evaluation.systems import Context
+from cai.files import copy_file
 from cai.judging.judge import Judge, Judged, ScoringJudge
 from cai.lm.packing import Tree
 from cai.results.common import Metric
@@ -47,7 +47,7 @@ def gather(context: Context, inputs: EvaluateInputs, scorers: Scorers, out: Eval
         copies.append((inputs.feedback.report.path, upstream.labels.path))
     for source, target in copies:
         if source.exists():
-            shutil.copyfile(source, target)
+            copy_file(source, target)
     twin = inputs.pm.named("twin").metrics
     known = inputs.pm.named("model").metrics.read()
     upstream.pm.write(replace(known, twin=twin.read() if twin.exists() else None))
