@@ -23,13 +23,12 @@ from cai.composition import explain, typed
 from cai.config import Config, TrackingConfig
 from cai.errors import UserError
 from cai.files import claim, write_text
+from cai.pipeline.inventory import RESULT
 
 log = logging.getLogger("cai")
 
 FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
-RESULT = "result.json"
-"""In the folder of an arm that reached an evaluation: where the result is."""
 HOW = (
     "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking",
 )  # fmt: skip
@@ -102,9 +101,12 @@ def _claim(config: DictConfig, node: str) -> None:
 def fail(sentence: str) -> None:
     """Keep a failure for the end of the command, or for the end of the sweep it is an arm of."""
     job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:
+    if job.mode != RunMode.MULTIRUN:
+        failures.append(sentence)
+        return
+    try:
         write_text(Path(job.runtime.output_dir) / FAILED, sentence + "\n")
-    else:
+    except OSError:  # the disk is full, perhaps
         failures.append(sentence)
 
 
