@@ -6,6 +6,7 @@ misspelt key answer at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -85,8 +86,13 @@ def _own_folder() -> Iterator[None]:
         yield
 
 
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
 def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
+    if error.errno not in DENIED and (said := sentence_of(error)):
+        return said
     given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
     outputs = Path(given.partition("=")[2]).resolve()
     blocked = Path(error.filename or "/").resolve()
@@ -101,6 +107,7 @@ def _not_writable(error: OSError) -> str:
 def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback
     if not CONF.is_dir():
         say(f"{CONF} is missing: install the package again")
         return 1

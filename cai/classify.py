@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ from cai.command import command
 from cai.errors import UserError
 from cai.evasiveness.classifier import Read, Reading, by_rules
 from cai.evasiveness.text import Exchange
+from cai.files import replacing
 
 if TYPE_CHECKING:
     from cai.lm.load import LanguageModel
@@ -150,34 +149,18 @@ def classify_file(source: Path, target: Path, read: Read = by_rules) -> int:
     """
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: there is no such folder to write to.")
-    partial: str | None = None
     try:
         rows = list(_rows(source))
         readings = read([exchange for _, exchange in rows])
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as out:
-            partial = out.name
-            for (row, _), reading in zip(rows, readings, strict=True):
-                out.write(json.dumps(with_findings(row, reading), ensure_ascii=False) + "\n")
-        Path(partial).chmod(0o666 & ~_umask())
-        Path(partial).replace(target)
-        partial = None
+        found = [with_findings(row, each) for (row, _), each in zip(rows, readings, strict=True)]
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        with replacing(target) as scratch, scratch.open("w", encoding="utf-8") as out:
+            out.writelines(lines)
     except UnicodeDecodeError as error:
         raise UserError(f"{source} is not UTF-8 text.") from error
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror}.") from error
-    finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
     return len(rows)
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from cai.command import command
 from cai.errors import UserError
+from cai.files import flush, write_text
 
 if TYPE_CHECKING:
     from cai.scorer import Scorer
@@ -56,10 +58,11 @@ def score_file(scorer: Scorer, source: Path, target: Path, size: int) -> int:
         partial = target.with_name(target.name + ".partial")
         stamp = target.with_name(target.name + ".partial.key")
         key = _digest(f"{scorer.key} {_digest(source.read_bytes())} {size}".encode())
-        done = _kept_rows(partial, size) if _belongs(partial, stamp, key) else 0
-        stamp.write_text(key, encoding="utf-8")
+        done = _kept_rows(partial, source, size) if _belongs(partial, stamp, key) else 0
+        write_text(stamp, key)
         _score_rest(scorer, source, partial, (done, count, size))
         partial.replace(target)
+        flush(target.parent)
         stamp.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror}.") from error
@@ -105,30 +108,46 @@ def _score_rest(
         while part := list(islice(rest, size)):
             out.writelines(scorer.scored(part))
             out.flush()
+            os.fsync(out.fileno())
             bar.update(len(part))
 
 
 def _belongs(partial: Path, stamp: Path, key: str) -> bool:
     """Tell whether an unfinished file is of the same rows and PM; another one is removed."""
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
+    if stamp.is_file() and stamp.read_bytes() == key.encode():
         return True
     partial.unlink(missing_ok=True)
     return False
 
 
-def _kept_rows(partial: Path, size: int) -> int:
-    """Cut an unfinished file behind its last whole part and return how many rows it has.
+def _kept_rows(partial: Path, source: Path, size: int) -> int:
+    """Cut an unfinished file behind its last sound part and return how many rows it has.
 
-    Rows scored together are scored together again, so that a score has the same bits whether or
-    not the run was interrupted.
+    A row is sound if it is that of the source with a score. Rows scored together are scored
+    together again, so that a score has the same bits whether or not the run was interrupted.
     """
     if not partial.is_file():
         return 0
     with partial.open("rb+") as file:
-        lengths = [len(line) for line in file if line.endswith(b"\n")]
+        lengths = []
+        for line, (_, asked) in zip(file, _lines(source), strict=False):
+            if not _is_scored(line, asked):
+                break
+            lengths.append(len(line))
         kept = len(lengths) // size * size
         file.truncate(sum(lengths[:kept]))
     return kept
+
+
+def _is_scored(line: bytes, asked: bytes) -> bool:
+    """Tell whether a line is a row that was asked for, with its score."""
+    try:
+        row = json.loads(line)
+        score = row.pop("score")
+        known = {key: value for key, value in json.loads(asked).items() if key != "score"}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return line.endswith(b"\n") and isinstance(score, float) and row == known
 
 
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:

@@ -24,6 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cai.composition import typed
 from cai.config import Config, TrackingConfig
 from cai.errors import SecretError, UserError
+from cai.files import claim, write_text
+from cai.pipeline.inventory import RESULT
 from cai.sentences import explain
 from cai.terminal import plain
 
@@ -31,8 +33,6 @@ log = logging.getLogger("cai")
 
 FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
-RESULT = "result.json"
-"""In the folder of an arm that reached an evaluation: where the result is."""
 HOW = (
     "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking",
 )  # fmt: skip
@@ -56,7 +56,7 @@ class Sweep(Callback):
     """Hydra calls this at the start and the end of a run, of a sweep and of each of its arms."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the config before it is written anywhere.
+        """Check the config before it is written anywhere, into a folder that no other run has.
 
         Raises:
             Refused: If it is not sound; it may hold a secret.
@@ -66,9 +66,10 @@ class Sweep(Callback):
             typed(_of_the_job(config))
         except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
             raise Refused(explain(error)) from error
+        _claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how many stage runs the arms share.
+        """Say how many stage runs the arms share, in a folder that no other sweep has.
 
         Raises:
             Refused: If a key or a password would be written to the folder of the sweep.
@@ -79,6 +80,7 @@ class Sweep(Callback):
                 "an address must be without a name, a key or a query: a key belongs into "
                 "an environment variable"
             )
+        _claim(config, "sweep")
         overrides = arms(config)
         if overrides is None:
             log.info("sweep: arms are chosen as results come in; they share upstream stages")
@@ -113,12 +115,30 @@ class Sweep(Callback):
             failures.append(f"no report of the sweep: {error}")
 
 
+def _claim(config: DictConfig, node: str) -> None:
+    """Make the folder of a run or a sweep, unless somebody chose it."""
+    key = f"hydra.{node}.dir"
+    if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
+        return
+    wanted = Path(OmegaConf.select(config, key))
+    made = claim(wanted)
+    if made == wanted:
+        return
+    with open_dict(config):
+        OmegaConf.update(config, key, str(made))
+        quoted = str(made).replace("'", "\\'")  # Hydra composes the arms anew, from words
+        config.hydra.overrides.hydra.append(f"{key}='{quoted}'")
+
+
 def fail(sentence: str) -> None:
     """Keep a failure for the end of the command, or for the end of the sweep it is an arm of."""
     job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:
-        (Path(job.runtime.output_dir) / FAILED).write_text(plain(sentence) + "\n", encoding="utf-8")
-    else:
+    if job.mode != RunMode.MULTIRUN:
+        failures.append(sentence)
+        return
+    try:
+        write_text(Path(job.runtime.output_dir) / FAILED, plain(sentence) + "\n")
+    except OSError:  # the disk is full, perhaps
         failures.append(sentence)
 
 

@@ -19,7 +19,7 @@ from cai.lm.heads import ScalarHead, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.pipeline.plan import to_plain
-from cai.pipeline.store import Store
+from cai.pipeline.store import Store, fingerprint
 from cai.results.labels import PMMetrics, PMSettings, PreferenceRow
 from cai.score import main, score_file
 from cai.scorer import load_scorer, read_dialogue
@@ -35,7 +35,9 @@ def pm(tmp_path_factory):
     config = tiny_config()
     model = load_model(config, hardware)
     store = Store(tmp_path_factory.mktemp("store"))
-    made = PreferenceModels("pm", "a" * 64, store.partial("pm", "a" * 64))
+    recipe = {"settings": {"model": to_plain(config)}, "content": {}}
+    key = fingerprint(recipe)
+    made = PreferenceModels("pm", key, store.partial("pm", key))
     for n, name in enumerate(("model", "model-1", "twin")):
         adapter = f"saved_{n}"
         model.add_adapter(adapter, n)
@@ -44,8 +46,7 @@ def pm(tmp_path_factory):
         save_model(model, adapter, folder.path, ScalarHead(model.hidden_size, n))
         folder.metrics.write(PMMetrics([], MEAN * (n + 1), 1.0, None, [], {}, 0))
     made.settings.write(PMSettings(LOWER))
-    recipe = {"settings": {"model": to_plain(config)}, "content": {}}
-    return store.commit("pm", "a" * 64, recipe, {}).path
+    return store.commit("pm", key, recipe, {}).path
 
 
 def rows_of(n):

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from cai.errors import UserError
+from cai.files import flush, flush_all
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,10 @@ def embedded_model() -> Path:
         gguf = _download(Path(made))
         dense = _make_dense(gguf, Path(made) / "dense")
         (dense / "complete").touch()
+        flush_all(dense)
         if not (folder / "complete").exists():
             dense.rename(folder)
+            flush(folder.parent)
     return folder
 
 

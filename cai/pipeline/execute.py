@@ -15,6 +15,7 @@ from typing import Any, cast
 from cai import interrupt, parallel
 from cai.config import Config
 from cai.pipeline.finite import check_finite
+from cai.pipeline.mend import mend
 from cai.pipeline.plan import Step
 from cai.pipeline.stage import Job, Result, result_name
 from cai.pipeline.store import Store
@@ -45,12 +46,12 @@ def execute(steps: Iterable[Step], config: Config, store: Store, folder: Path) -
 def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, folder: Path) -> Result:
     name = step.stage.name
     with store.lock(name, step.key):
-        if found := store.find(name, step.key):
+        if found := store.find(name, step.key) or store.sealed(name, step.key):
             log.info("%s: reusing %s", name, found.name)
             return cast(Result, parallel.broadcast(found))
         workspace = store.partial(name, step.key)
         log.info("%s: %s %s", name, "resuming" if workspace.exists() else "making", workspace.stem)
-        workspace.mkdir(exist_ok=True)
+        mend(workspace)
         parallel.broadcast(None)
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:

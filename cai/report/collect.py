@@ -194,7 +194,7 @@ def _timed(stage: StageRun, folder: Path) -> StageRun:
     record = folder / stage.artifact / RECORD
     if not record.is_file():
         return stage
-    return replace(stage, seconds=read_json(record)["made"]["seconds"])
+    return replace(stage, seconds=read_json(record)["made"].get("seconds", 0.0))
 
 
 def _questions(evaluation: Evaluation) -> int:

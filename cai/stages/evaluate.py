@@ -34,6 +34,7 @@ from cai.evaluation.systems import (
     sample_all,
 )
 from cai.evaluation.upstream import Scorers, gather
+from cai.files import remove
 from cai.jsonl import to_json
 from cai.judging.load import load_judge
 from cai.lm.load import load_chat
@@ -164,7 +165,7 @@ def _write_rows(
     out.replies.write(public)
     out.matches.write(matches)
     for scratch in (out.sampled.path, out.sampled_greedy.path):
-        scratch.unlink(missing_ok=True)
+        remove(scratch)
 
 
 def _summary(context: Context, inputs: EvaluateInputs, metrics: dict[str, Metrics]) -> Summary:
