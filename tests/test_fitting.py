@@ -10,7 +10,8 @@ from cai.composition import CONF, typed
 from cai.config import DataConfig, DataSource, TooLong
 from cai.contracts.table import stages
 from cai.data.records import Comparison, Example, Prompt
-from cai.data.sources import Corpus, Principles, load_corpus
+from cai.data.sets import Principles
+from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import Splits
 from cai.dialogue import assistant, human
 from cai.errors import UserError

@@ -15,6 +15,7 @@ from omegaconf import MISSING
 from cai.config.choices import (
     Accelerator,
     Average,
+    BadRows,
     CriticStart,
     DataSource,
     Dialect,
@@ -36,11 +37,13 @@ from cai.config.choices import (
     Quantization,
     ReplyClassifier,
     Revisions,
+    RowFormat,
     Schedule,
     Start,
     TooLong,
     TrackingMode,
 )
+from cai.config.data import ColumnsConfig, FileConfig, FilesConfig
 from cai.config.endpoint import EndpointConfig
 from cai.config.evaluate import (
     BaselinesConfig,
@@ -101,7 +104,9 @@ __all__ = [
     "AdapterConfig",
     "AdvantageConfig",
     "Average",
+    "BadRows",
     "BaselinesConfig",
+    "ColumnsConfig",
     "ComparisonPrinciple",
     "Config",
     "ConstitutionConfig",
@@ -118,6 +123,8 @@ __all__ = [
     "EvaluateConfig",
     "ExperimentConfig",
     "FeedbackConfig",
+    "FileConfig",
+    "FilesConfig",
     "Guard",
     "GuardsConfig",
     "HardwareConfig",
@@ -161,6 +168,7 @@ __all__ = [
     "Revisions",
     "RewardConfig",
     "RolloutConfig",
+    "RowFormat",
     "SFTConfig",
     "SamplerConfig",
     "SamplingConfig",

@@ -52,7 +52,7 @@ def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -
     papers = [
         Paper(axis, "data", found.validation + found.test) for axis, found in data._asdict().items()
     ]
-    exams = [sit(judge, paper) for paper in (*papers, *_of_people(settings))]
+    exams = [sit(judge, paper) for paper in (*papers, *_of_people(settings, fitting))]
     out.report.write(
         JudgeReport(
             source=settings.judge.source.value,
@@ -70,11 +70,17 @@ def _fitting(settings: JudgeSettings, fitting: Fitting) -> JudgeData:
     return JudgeData(*(Splits(*(fitting.fit(rows, 0) for rows in s)) for s in found.values()))
 
 
-def _of_people(settings: JudgeSettings) -> list[Paper]:
+def _of_people(settings: JudgeSettings, fitting: Fitting) -> list[Paper]:
     """Read what people chose: which axis they went by is not known, so both are asked."""
     if settings.judge.people is None:
         return []
-    pairs = list(read_pairs(Path(settings.judge.people)).values())
+    found = read_pairs(Path(settings.judge.people), "judge.people", settings.data.bad_rows)
+    pairs = fitting.fit([pair.record for pair in found], 0)
+    if len(pairs) < len(found):
+        log.warning(
+            "judge.people=%s: %d of %d comparisons are beyond model.context and left out",
+            *(settings.judge.people, len(found) - len(pairs), len(found)),
+        )
     return [Paper(axis, "people", pairs) for axis in AXES]
 
 
