@@ -1,6 +1,7 @@
 """How long 100,000 comparisons take from a file to their sides, and in how much memory.
 
     /usr/bin/time -v python benchmarks/data.py [--rows 100000] [--format parquet] [--form messages]
+                                               [--folder DIR]
 
 The rows are made of random words in hh-rlhf's shape, by a process of its own, and named as
 ``data.files.helpful_pairs``; the other sets are the built-in ones. Reading starts from nothing, and
@@ -67,15 +68,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--format", choices=["parquet", "jsonl"], default="parquet")
     parser.add_argument("--form", choices=["texts", "messages"], default="messages")
+    parser.add_argument("--folder", type=Path, help="made there, or used if it is there")
     args = parser.parse_args()
     schema()
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / f"pairs.{args.format}"
-        maker = multiprocessing.get_context("spawn").Process(
-            target=write, args=(path, args.rows, args.form)
-        )
-        maker.start()
-        maker.join()
+        path = (args.folder or Path(scratch)) / f"{args.form}-{args.rows}.{args.format}"
+        if not path.exists():
+            maker = multiprocessing.get_context("spawn").Process(
+                target=write, args=(path, args.rows, args.form)
+            )
+            maker.start()
+            maker.join()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             keys = ["data=files", f"data.files.helpful_pairs.path={path}"]
             config = typed(compose("config", overrides=keys))

@@ -11,6 +11,7 @@ from cai.data.folder import read_folder
 from cai.data.hub import HubSet
 from cai.data.sources import load_corpus
 from cai.errors import UserError
+from cai.evaluation.systems import held_out_prompts
 
 MANY = 60
 """Enough rows for every side of a split to have some."""
@@ -53,6 +54,14 @@ def test_sets_from_files_stand_beside_built_in_ones(tmp_path, caplog):
     builtin = read_folder()
     assert sum(map(len, corpus.borderline)) == len(builtin.borderline)
     assert "data.files has no borderline, helpful, demonstrations, judgements" in caplog.text
+
+
+def test_a_prompt_with_two_good_replies_is_evaluated_once(tmp_path):
+    rows = [{"prompt": f"Number {n}?", "response": f"{m}."} for n in range(MANY) for m in (1, 2)]
+    corpus = load_corpus(config(*whole(tmp_path, helpful=rows)))
+    assert sum(map(len, corpus.helpful)) == 2 * MANY
+    held_out = held_out_prompts(MANY, corpus)["helpful"]
+    assert len({prompt.id for prompt in held_out}) == len(held_out) > 2
 
 
 def test_judgements_of_ones_own_teach_the_judge(tmp_path):

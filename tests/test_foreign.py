@@ -9,9 +9,10 @@ import pytest
 from data_files import EXAMPLES, FORMATS, PAIRS, PROMPTS, TALK, asked, dialogue, lines_of, said
 
 from cai.config import BadRows, RowFormat
+from cai.data import foreign
 from cai.data.foreign import document
-from cai.data.forms import Forms
-from cai.data.rows import read_rows
+from cai.data.forms import COLUMNS, Forms
+from cai.data.rows import collect, read_rows
 from cai.data.source import Source
 from cai.data.values import LONGEST_TEXT, quoted
 from cai.dialogue import from_messages, human
@@ -26,9 +27,7 @@ def put(path, content):
 
 def read(path, form, bad=BadRows.strict, **more):
     forms = Forms("set", "people", "set-")
-    wanted = ("id", "kind", "prompt", "messages", "response", "completion", "chosen", "rejected",
-              "probability")  # fmt: skip
-    return read_rows(Source("key", path, wanted=wanted, **more), getattr(forms, form), bad)
+    return read_rows(Source("key", path, wanted=COLUMNS, **more), getattr(forms, form), bad)
 
 
 def refused(path, form="prompt", **more):
@@ -155,7 +154,7 @@ def test_bad_rows_are_refused_or_left_out_by_one_rule(tmp_path, caplog, name):
     said = refused(path)
     assert said.startswith(f"{path}:3 ")
     assert fault in said
-    assert said.endswith(": mend it, or leave it out by data.bad_rows=skip")
+    assert said.endswith("; mend it, or leave it out by data.bad_rows=skip")
     assert [p.id for p in read(path, "prompt", BadRows.skip)] == ["set-1", "set-3"]
     assert re.search(rf"key: 1 rows left out, first {path}:3 .*{re.escape(fault)}", caplog.text)
 
@@ -201,6 +200,25 @@ def test_comparisons_that_are_none(tmp_path, row, fault):
         assert fault in refused(path, "comparison")
 
 
+REAL = {
+    "preference/coconot_overrefusal_pairs.jsonl.gz": ("comparison", {}, 927, 0),
+    "preference/oasst_en100_pairs.jsonl.gz": ("comparison", {}, 458, 0),
+    "preference/llmbar_adversarial_and_llmeval2.jsonl": ("comparison", {}, 504, 15),
+    "preference/pandalm_pairs.jsonl": ("comparison", {}, 447, 30),
+    "prompts/coconot_eval.jsonl": ("prompt", {"kind": "category"}, 1001, 0),
+    "helpful/oasst_en100_demos.jsonl": ("example", {"messages": "text"}, 150, 1),
+    "refusal-labels/rbr_gold.jsonl": ("example", {}, 286, 5),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_published_files_are_read_but_for_rows_that_are_none(real_data, name):
+    form, columns, good, bad = REAL[name]
+    source = Source("key", real_data / name, columns=columns, wanted=COLUMNS)
+    records, faults = collect(source, getattr(Forms("set", "people", "set-"), form))
+    assert (len(records), faults.count) == (good, bad)
+
+
 # Files that are none
 
 
@@ -239,6 +257,17 @@ def test_a_damaged_gzip_is_refused_whole(tmp_path, name, cut):
 )
 def test_files_that_are_not_what_they_are_called(tmp_path, name, content, fault):
     assert fault in refused(put(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("bound", ["LONGEST_LINE", "LARGEST_LIST"])
+def test_what_no_memory_holds_is_refused(tmp_path, monkeypatch, bound):
+    monkeypatch.setattr(foreign, bound, 100)
+    rows = [{"prompt": "a" * 60}, {"prompt": "b" * 100}]
+    content = (
+        json.dumps(rows).encode() if bound == "LARGEST_LIST" else gzip.compress(lines_of(rows))
+    )
+    said = refused(put(tmp_path / "a.jsonl", content), bad=BadRows.skip)
+    assert "100 bytes" in said
 
 
 def test_the_format_can_be_said(tmp_path):

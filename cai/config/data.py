@@ -21,7 +21,6 @@ class ColumnsConfig:
     prompt: str | None = MISSING
     messages: str | None = MISSING
     response: str | None = MISSING
-    completion: str | None = MISSING
     chosen: str | None = MISSING
     rejected: str | None = MISSING
     probability: str | None = MISSING
@@ -29,8 +28,6 @@ class ColumnsConfig:
     revision: str | None = MISSING
     reasoning: str | None = MISSING
     worse: str | None = MISSING
-    principle: str | None = MISSING
-    comparison_principle: str | None = MISSING
 
 
 @dataclass

@@ -164,4 +164,4 @@ def _refusal(source: Source, faults: Faults, bad: BadRows) -> str:
         )
     more = f" (and {faults.count - 1} more of {faults.total} rows can't be used)"
     advice = ", or leave it out by data.bad_rows=skip" if bad is BadRows.strict else ""
-    return f"{where} {fault}{more if faults.count > 1 else ''}: mend it{advice}"
+    return f"{where} {fault}{more if faults.count > 1 else ''}; mend it{advice}"

@@ -29,18 +29,20 @@ def parse_json(data: bytes) -> tuple[Any, str | None]:
 
 def fault_of(value: Any) -> str | None:
     """Say what makes a value unbearable wherever it stands in a row; None if nothing does."""
-    left = [(value, 0)]
-    while left:
-        item, depth = left.pop()
-        if isinstance(item, str):
-            if fault := _fault_of_text(item):
-                return fault
-        elif isinstance(item, dict | list):
-            if depth == DEEPEST:
-                return _TOO_DEEP
-            inner = [*item, *item.values()] if isinstance(item, dict) else item
-            left.extend((part, depth + 1) for part in inner)
-    return None
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        texts = (item for item in level if isinstance(item, str))
+        if fault := next(filter(None, map(_fault_of_text, texts)), None):
+            return fault
+        boxes = [item for item in level if isinstance(item, dict | list)]
+        if not boxes:
+            return None
+        level = [part for box in boxes for part in _parts(box)]
+    return _TOO_DEEP
+
+
+def _parts(box: dict[str, Any] | list[Any]) -> list[Any]:
+    return [*box, *box.values()] if isinstance(box, dict) else box
 
 
 def _fault_of_text(text: str) -> str | None:

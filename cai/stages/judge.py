@@ -75,13 +75,10 @@ def _of_people(settings: JudgeSettings, fitting: Fitting) -> list[Paper]:
     if settings.judge.people is None:
         return []
     found = read_pairs(Path(settings.judge.people), "judge.people", settings.data.bad_rows)
-    pairs = fitting.fit([pair.record for pair in found], 0)
-    if len(pairs) < len(found):
-        log.warning(
-            "judge.people=%s: %d of %d comparisons are beyond model.context and left out",
-            *(settings.judge.people, len(found) - len(pairs), len(found)),
-        )
-    return [Paper(axis, "people", pairs) for axis in AXES]
+    pairs = [pair.record for pair in found]
+    if note := fitting.note("people's", Splits(pairs, [], []), 0):
+        log.warning("%s", note)
+    return [Paper(axis, "people", fitting.fit(pairs, 0)) for axis in AXES]
 
 
 def _numbers(exams: Sequence[JudgeExam]) -> dict[str, float]:
