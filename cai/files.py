@@ -236,6 +236,8 @@ def digest_of_file(path: Path, key: str) -> str:
     Raises:
         UserError: If it can't be read.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(f"{key}={path} is no regular file: give the path of one")
     try:
         if path.exists() and not path.is_file():  # a device or a pipe may never come to an end
             raise UserError(f"{key}={path} is not a file: give the path of one")

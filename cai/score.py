@@ -21,19 +21,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from cai.command import command
+from cai.config import RowFormat
+from cai.data.foreign import rows_of
+from cai.data.rows import read_whole
+from cai.data.source import Source
 from cai.errors import UserError
 from cai.files import flush, write_text
 
 if TYPE_CHECKING:
     from cai.scorer import Scorer
-
-SHOWN = 20
-"""Bad rows that are named one by one."""
 
 
 def score_file(scorer: Scorer, source: Path, target: Path, size: int) -> int:
@@ -75,23 +76,7 @@ def check_rows(scorer: Scorer, source: Path) -> int:
     Raises:
         UserError: Names every row that can't be, by its line.
     """
-    faults, count = [], 0
-    for number, line in _lines(source):
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()
-            scorer.tree(row)
-        except json.JSONDecodeError as error:
-            faults.append(f"{source}, line {number}: not JSON ({error.msg}).")
-        except UnicodeError:
-            faults.append(f"{source}, line {number}: not UTF-8 text.")
-        except ValueError as error:
-            faults.append(f"{source}, line {number}: {error}.")
-        count += 1
-    if faults:
-        rest = f"\nand {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
-        raise UserError("\n".join(faults[:SHOWN]) + rest)
-    return count
+    return sum(read_whole(_file(source), lambda row: scorer.tree(row) is not None))
 
 
 def _score_rest(
@@ -99,8 +84,7 @@ def _score_rest(
 ) -> None:
     """Append the scores of the rows that are still to do."""
     done, count, size = progress
-    rows = (cast(dict[str, Any], json.loads(line)) for _, line in _lines(source))
-    rest = islice(rows, done, None)
+    rest = islice((row.value for row in rows_of(_file(source))), done, None)
     with (
         partial.open("a", encoding="utf-8") as out,
         tqdm(total=count, initial=done, desc="score", unit="row", leave=False, disable=None) as bar,
@@ -154,6 +138,10 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
     """Yield line numbers and lines; blank ones are passed over."""
     with source.open("rb") as file:
         yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
+
+
+def _file(source: Path) -> Source:
+    return Source("IN", source, format=RowFormat.jsonl)
 
 
 def _digest(data: bytes) -> str:

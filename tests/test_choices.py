@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from cai.config import BadRows
 from cai.data.choices import HumanChoice, read_choices
 from cai.errors import UserError
 
@@ -25,7 +26,7 @@ def write(path, rows):
 def test_choices_are_read_as_outcomes(tmp_path):
     said = ["a", "b", "tie", 0.25, 1]
     path = write(tmp_path / "c.jsonl", [choice(said=s) for s in said])
-    found = read_choices(path, NAMES, IDS)
+    found = read_choices(path, NAMES, IDS, BadRows.strict)
     assert found[0] == HumanChoice("rl_cai", "sl_cai", "p0", "harmlessness", 1.0)
     assert [c.outcome for c in found] == [1.0, 0.0, 0.5, 0.25, 1.0]
 
@@ -51,12 +52,12 @@ def test_a_bad_choice_is_named_by_file_and_line(tmp_path, name):
     row, said = BAD_CHOICES[name]
     path = write(tmp_path / "choices.jsonl", [choice(), choice(), row])
     with pytest.raises(UserError, match=re.escape(said)) as caught:
-        read_choices(path, NAMES, IDS)
+        read_choices(path, NAMES, IDS, BadRows.strict)
     assert "choices.jsonl:3" in str(caught.value)
 
 
 def test_no_choices_are_said(tmp_path):
     with pytest.raises(UserError, match=r"evaluate.opinions.human_choices=\S+ does not exist"):
-        read_choices(tmp_path / "none.jsonl", NAMES, IDS)
-    with pytest.raises(UserError, match="has no choices"):
-        read_choices(write(tmp_path / "empty.jsonl", []), NAMES, IDS)
+        read_choices(tmp_path / "none.jsonl", NAMES, IDS, BadRows.strict)
+    with pytest.raises(UserError, match="has no rows: give people's choices"):
+        read_choices(write(tmp_path / "empty.jsonl", []), NAMES, IDS, BadRows.strict)

@@ -29,7 +29,10 @@ NEEDED = {
     "base": ["model.name=mine", "model.source=tiny", "model.path=x", "model.revision=null"],
     "published": ["constitution.folder=x"],
     "vllm": ["sampler.url=http://localhost:8000"],
+    "files": ["data.files.red_team.path=x"],
 }
+INHERITED = {"judge": "labels", "data": "builtin"}
+"""Groups whose file ``base`` is no choice, but what others inherit."""
 
 
 def config(*overrides):
@@ -39,8 +42,8 @@ def config(*overrides):
 
 @pytest.mark.parametrize("group, option", [(g, o) for g, os in PLAIN.items() for o in os])
 def test_every_option_composes(group, option):
-    if (group, option) == ("judge", "base"):
-        option, needed = "labels", []  # others inherit it
+    if option == "base" and group in INHERITED:
+        option, needed = INHERITED[group], []
     else:
         needed = NEEDED.get(option, [])
     assert config(f"{group}={option}", *needed)

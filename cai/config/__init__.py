@@ -16,6 +16,7 @@ from cai.config.bounds import SEEDS, check_bounds, number
 from cai.config.choices import (
     Accelerator,
     Average,
+    BadRows,
     CriticStart,
     DataSource,
     Dialect,
@@ -37,11 +38,13 @@ from cai.config.choices import (
     Quantization,
     ReplyClassifier,
     Revisions,
+    RowFormat,
     Schedule,
     Start,
     TooLong,
     TrackingMode,
 )
+from cai.config.data import ColumnsConfig, FileConfig, FilesConfig
 from cai.config.endpoint import EndpointConfig
 from cai.config.evaluate import (
     BaselinesConfig,
@@ -102,7 +105,9 @@ __all__ = [
     "AdapterConfig",
     "AdvantageConfig",
     "Average",
+    "BadRows",
     "BaselinesConfig",
+    "ColumnsConfig",
     "ComparisonPrinciple",
     "Config",
     "ConstitutionConfig",
@@ -119,6 +124,8 @@ __all__ = [
     "EvaluateConfig",
     "ExperimentConfig",
     "FeedbackConfig",
+    "FileConfig",
+    "FilesConfig",
     "Guard",
     "GuardsConfig",
     "HardwareConfig",
@@ -162,6 +169,7 @@ __all__ = [
     "Revisions",
     "RewardConfig",
     "RolloutConfig",
+    "RowFormat",
     "SFTConfig",
     "SamplerConfig",
     "SamplingConfig",

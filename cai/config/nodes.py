@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from cai.config.bounds import SEEDS, count, number
 from cai.config.choices import (
+    BadRows,
     DataSource,
     Dialect,
     Dtype,
@@ -25,6 +26,7 @@ from cai.config.choices import (
     TrackingMode,
 )
 from cai.config.content import reads_folder
+from cai.config.data import FilesConfig
 from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
@@ -141,7 +143,19 @@ class DataConfig:
     folder: str | None = reads_folder(where=lambda data: [data.folder, BUILTIN])
     revision: str | None = MISSING
     too_long: TooLong = MISSING
+    bad_rows: BadRows = MISSING
     seed: int = number(-SEEDS, SEEDS)
+    files: FilesConfig = field(default_factory=FilesConfig)
+
+    def __post_init__(self) -> None:
+        """Check that what is given is read."""
+        files = self.source is DataSource.files
+        self.files.check(read=files)
+        if files and (self.folder or self.revision):
+            raise UserError(
+                "data.folder and data.revision are not read by data=files: give "
+                "data.files.red_team.path, or hub and revision of a set"
+            )
 
 
 @dataclass

@@ -115,8 +115,12 @@ def _correlation(value: float | None) -> str:
 def _licence(config: PMStageSettings) -> str:
     """Say whose terms apply, and name those that are known."""
     base = {ModelSource.embedded: "Apache-2.0", ModelSource.tiny: "Apache-2.0"}
-    data = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT"}
     own = "its own licence"
+    data = {
+        DataSource.builtin: "Apache-2.0",
+        DataSource.hh_rlhf: "MIT",
+        DataSource.files: own,
+    }
     terms = [
         f"- base model: {base.get(config.base.source, own)}",
         f"- data: {own if config.data.folder else data[config.data.source]}",

@@ -108,9 +108,10 @@ class _Given(NamedTuple):
 def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     settings = context.evaluate
     asked = [prompt for kind in prompts.values() for prompt in kind]
+    bad = context.settings.data.bad_rows
     choices, rated = settings.opinions.human_choices, settings.harmfulness.ratings
     return _Given(
-        choices=human_matches(Path(choices), context.systems, asked) if choices else [],
+        choices=human_matches(Path(choices), context.systems, asked, bad) if choices else [],
         rated=RatedData(context.settings, Path(rated), context.model) if rated else None,
     )
 
