@@ -10,6 +10,7 @@ MODEL is a folder by ``python -m cai.export RUN --system rl_cai --to MODEL``, DA
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-PORT = 8017
 PATIENCE = 900
 """Seconds that a server may take to start."""
 
@@ -42,27 +42,32 @@ def serve(folder: Path, question: str) -> str:
     """Start a vLLM server, ask it the same, and end it."""
     command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder.resolve())]
     command += ["--served-model-name=it", "--dtype=float32", "--max-model-len=1024"]
-    server = subprocess.Popen([*command, f"--port={PORT}", "--host=127.0.0.1"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command += [f"--port={port}", "--host=127.0.0.1"]
+    server = subprocess.Popen(command, stdout=sys.stderr)
     try:
-        _wait(server)
+        _wait(server, url)
         asked = {
             "model": "it",
             "messages": [{"role": "user", "content": question}],
             "temperature": 0,
             "max_tokens": 60,
         }
-        answer = _call("/v1/chat/completions", asked)
+        answer = _call(f"{url}/v1/chat/completions", asked)
         return str(json.loads(answer)["choices"][0]["message"]["content"])
     finally:
         server.terminate()
         server.wait(60)
 
 
-def _wait(server: "subprocess.Popen[bytes]") -> None:
+def _wait(server: "subprocess.Popen[bytes]", url: str) -> None:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and server.poll() is None:
         try:
-            _call("/health")
+            _call(f"{url}/health")
         except (urllib.error.URLError, OSError):
             time.sleep(0.5)
         else:
@@ -70,9 +75,9 @@ def _wait(server: "subprocess.Popen[bytes]") -> None:
     raise SystemExit("the server did not start: its own words are above")
 
 
-def _call(path: str, body: "dict[str, object] | None" = None) -> bytes:
+def _call(url: str, body: "dict[str, object] | None" = None) -> bytes:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{PORT}{path}",
+        url,
         data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )

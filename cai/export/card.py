@@ -20,7 +20,10 @@ NAMES = {
     "helpful": "Helpful-only assistant",
     "sl_cai": "SL-CAI",
     "rl_cai": "RL-CAI",
+    "rl_cai_cot": "RL-CAI with chains of thought",
     "dpo_cai": "DPO-CAI",
+    "helpful_rlhf": "Helpful RLHF",
+    "hh_rlhf": "HH RLHF",
 }
 WHAT = {
     "helpful": "An assistant that does what it is asked, harm included: the start of the method, "

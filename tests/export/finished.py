@@ -90,12 +90,15 @@ def _sft(made: SLCAI, model, chosen):
 def _feedback(made: Labels, model, chosen):
     principle = chosen.constitution.comparison[0].id
     opinions = [Opinion(principle, [0.2], [0.8])]
-    made.labels.write([LabelledPair("p1", ASKED, WORSE, BETTER, 0.2, 0.1, opinions, 0, 2, 10)])
-    made.comparisons.write([_comparison("harmless").to_row()])
+    names = [f"p{n}" for n in range(1, 6)]
+    made.labels.write(
+        LabelledPair(name, ASKED, WORSE, BETTER, 0.2, 0.1, opinions, 0, 2, 10) for name in names
+    )
+    made.comparisons.write(_comparison("harmless", name).to_row() for name in names)
 
 
-def _comparison(source):
-    return Comparison(Prompt("p1", "law", ASKED), WORSE, BETTER, 0.2, source)
+def _comparison(source, name="p1"):
+    return Comparison(Prompt(name, "law", ASKED), WORSE, BETTER, 0.2, source)
 
 
 def _pm(made: PreferenceModels, model, chosen):

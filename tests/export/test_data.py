@@ -60,7 +60,8 @@ def test_revisions_are_dialogues_with_what_they_were_made_by(data):
 
 
 def test_labels_are_pairs_with_the_soft_label_and_the_principle(data):
-    [row] = rows_of(data, "labels")
+    row, *others = rows_of(data, "labels")
+    assert len(others) == 4
     principle = config().constitution.comparison[0]
     assert row["prompt"] == [USER]
     assert (row["chosen"], row["rejected"]) == ([said(BETTER)], [said(WORSE)])

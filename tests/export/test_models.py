@@ -1,15 +1,11 @@
 """A model that was taken away says and scores elsewhere what it does here."""
 
-import os
 import re
 from dataclasses import replace
-from pathlib import Path
 
-import httpx
 import pytest
 import torch
 from export.finished import ASKED, BETTER, MEAN, finish, result_of
-from export.server import served
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file
 from tiny import tiny_config, tiny_hardware
@@ -263,25 +259,3 @@ def test_a_bare_base_has_no_adapter(run, tmp_path):
     system = replace(find_system(trace(run), "helpful"), folder=tmp_path)
     with pytest.raises(UserError, match="helpful is the bare base"):
         write_model(system, Form(merged=False), tiny_hardware(), tmp_path, tmp_path)
-
-
-GIVEN = os.environ.get("CAI_TEST_VLLM", "")
-
-
-@pytest.mark.skipif(
-    not Path(GIVEN).is_file(), reason="no vLLM: set CAI_TEST_VLLM to its interpreter"
-)
-@pytest.mark.timeout(1800)
-def test_vllm_serves_the_folder_and_says_the_same(take):
-    """With nothing but the folder: chat template, stop tokens and weights are in it."""
-    folder = take("rl_cai")
-    with served(GIVEN, folder) as url:
-        asked = {"model": "it", "messages": to_messages(ASKED), "temperature": 0, "max_tokens": 12}
-        answer = httpx.post(f"{url}/v1/chat/completions", json=asked, timeout=300).json()
-    [choice] = answer["choices"]
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    ids = greedy(model, tokenizer)
-    assert choice["message"]["content"] == tokenizer.decode(ids, skip_special_tokens=True)
-    ended = ids[-1] in GenerationConfig.from_pretrained(folder).eos_token_id
-    assert choice["finish_reason"] == ("stop" if ended else "length")
