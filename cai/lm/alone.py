@@ -29,10 +29,25 @@ NO_CUT = 0
 def template_alone(chat: ChatFormat) -> str:
     """Write the chat template with its options, and the day that it believes it to be, inside."""
     if chat.dialect is Dialect.text:
-        return ("{{ bos_token }}" if puts_bos(chat.tokenizer) else "") + TEXT
+        return _start(chat.tokenizer) + TEXT
     source = ASKS_THE_DATE.sub(r"fixed_dates[\1]", str(chat.tokenizer.get_chat_template()))
     given = {**({"fixed_dates": dict(chat.dates)} if chat.dates else {}), **chat.template_options}
     return "".join(f"{{% set {key} = {value!r} %}}" for key, value in given.items()) + source
+
+
+def _start(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Write what a text begins with, so that it is encoded as the tokenizer alone begins it.
+
+    Some tokenizers put a blank before a text, and none before what follows a control token.
+    """
+    if not puts_bos(tokenizer):
+        return ""
+    wanted = tokenizer("Human:")["input_ids"]
+    for blank in ("", " "):
+        written = f"{tokenizer.bos_token}{blank}Human:"
+        if tokenizer(written, add_special_tokens=False)["input_ids"] == wanted:
+            return "{{ bos_token }}" + blank
+    return "{{ bos_token }}"
 
 
 def tokenizer_alone(chat: ChatFormat) -> PreTrainedTokenizerBase:
