@@ -9,10 +9,10 @@ from pathlib import Path
 from cai.contracts.policies import Evaluation
 from cai.errors import UserError
 from cai.files import read_json, sha256_of
-from cai.pipeline.stage import RECORD, Result, result_name
+from cai.pipeline.stage import RECORD, TARGET, Result, result_name
 from cai.results.systems import Summary
 
-POINTER = "result.json"
+EVALUATED = "result.json"
 """In the folder of a run that reached an evaluation: where the result is."""
 
 
@@ -52,17 +52,17 @@ def trace(folder: Path) -> Lineage:
     """Find a result and the results that it was made from, which lie beside it.
 
     Args:
-        folder: Of a result, or of a run that reached an evaluation.
+        folder: Of a result, or of a run that reached its target.
 
     Raises:
         UserError: If it is neither.
     """
-    pointer = folder / POINTER
-    place = Path(read_json(pointer)["artifact"]) if pointer.is_file() else folder
+    pointers = [folder / name for name in (TARGET, EVALUATED) if (folder / name).is_file()]
+    place = Path(read_json(pointers[0])["artifact"]) if pointers else folder
     if not (place / RECORD).is_file():
         raise UserError(
             f"{str(folder)!r} holds no finished result: give a folder outputs/artifacts/..., such "
-            "as rl-..., or the folder of a run that reached stage=evaluate"
+            "as rl-..., or the folder of a run that has ended"
         )
     results: dict[str, Result] = {}
     gone: list[str] = []

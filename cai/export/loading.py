@@ -29,6 +29,7 @@ def loading(system: System, form: Form) -> str:
         else (_adapter(system.base), _serve_adapter(system))
     )
     sampled = (
+        "`THIS_FOLDER` is where this file lies. "
         f"Replies are sampled at temperature {system.base.temperature:g}, as its "
         "`generation_config.json` says, which also names every token that ends a reply."
     )

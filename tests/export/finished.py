@@ -48,8 +48,7 @@ def finish(folder, *overrides, stage="evaluate"):
         result = store.commit(step.stage.name, step.key, step.recipe, {"seconds": 1.5})
     run = folder / "runs" / "one"
     run.mkdir(parents=True)
-    if stage == "evaluate":
-        write_json(run / "result.json", {"artifact": str(result.path.resolve())})
+    write_json(run / "target.json", {"artifact": str(result.path.resolve())})
     return run
 
 
