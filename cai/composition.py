@@ -6,13 +6,14 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -24,6 +25,7 @@ from cai.config import (
     ComparisonPrinciple,
     Config,
     ConstitutionConfig,
+    HardwareConfig,
     RevisionPrinciple,
     schema_of,
 )
@@ -106,6 +108,20 @@ def _given(node: Any, prefix: str = "") -> Iterator[str]:
 def _leave(cfg: DictConfig, key: str) -> Any:
     node = cfg[key]
     return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
+
+
+def hardware_node(name: str, changes: Sequence[str] = ()) -> HardwareConfig:
+    """Compose the node ``hardware`` alone, for a command that runs no stage.
+
+    Args:
+        name: A file of conf/hardware.
+        changes: Overrides.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        values = compose(overrides=[f"+hardware={name}", *changes]).hardware
+    node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(HardwareConfig), values))
+    assert isinstance(node, HardwareConfig)
+    return node
 
 
 def constitution_fault(path: Path) -> str | None:

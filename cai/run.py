@@ -21,7 +21,7 @@ from cai.pipeline.cost import Cost, cost_of
 from cai.pipeline.execute import execute
 from cai.pipeline.inventory import NEEDS, RESULT
 from cai.pipeline.plan import State, Step, plan
-from cai.pipeline.stage import result_name
+from cai.pipeline.stage import TARGET, result_name
 from cai.pipeline.store import Store
 from cai.report import collect, comparison_table, write_report
 
@@ -55,6 +55,7 @@ def _run(config: Config, folder: Path) -> None:
     result = execute(steps, config, store, folder)
     if not parallel.is_global_zero():
         return
+    write_json(folder / TARGET, {"artifact": str(result.path.resolve())})
     if result.stage != "evaluate":
         log.info("result: %s", result.path)
         return

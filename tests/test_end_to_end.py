@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cai.config.choices import TrackingMode
+from cai.export import __main__ as export
 from cai.parts import LEDGER
 
 STAGES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "judge", "evaluate")
@@ -84,6 +85,15 @@ def test_a_second_run_reuses_all_and_changes_nothing(tour):
     assert text.count(": reusing ") == len(STAGES)
     assert ": making " not in text
     assert checksums(outputs) == before
+
+
+def test_a_run_can_be_taken_away(tour, tmp_path):
+    outputs, _ = tour
+    folder = min(outputs.glob("runs/*/target.json")).parent
+    assert export.main([str(folder), "--system", "rl_cai", "--to", str(tmp_path / "model")]) == 0
+    assert export.main([str(folder), "--data", "--to", str(tmp_path / "data")]) == 0
+    assert "| on held-out prompts |" in (tmp_path / "model" / "README.md").read_text()
+    assert (tmp_path / "data" / "labels" / "train.parquet").is_file()
 
 
 def test_a_corrupted_result_is_said_set_aside_and_made_again(tour, tmp_path):

@@ -31,7 +31,9 @@ def test_commands_compose(words):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m cai.")])
 def test_commands_have_their_options(command):
     module, *words = shlex.split(command)[2:]
-    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    found = find_spec(module)
+    entry = find_spec(f"{module}.__main__") if found.submodule_search_locations else found
+    source = Path(entry.origin).read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source

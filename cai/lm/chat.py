@@ -90,7 +90,7 @@ class ChatFormat:
         self.stop_id: int = ends
         eos = frozenset({tokenizer.eos_token_id} - {None})
         self.stop_ids = frozenset({self.stop_id}) | eos | options.stop_ids
-        self._start = [tokenizer.bos_token_id] if _puts_bos(tokenizer) else []
+        self._start = [tokenizer.bos_token_id] if puts_bos(tokenizer) else []
         self._is_bent = self._encode(" (A)") != self._after(":", " (A)") or (
             self._encode("heron") != self._after("\n", "heron")
         )
@@ -239,6 +239,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return sorted(marks, key=lambda name: (-len(name), name))
 
 
-def _puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+def puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer begins every text with a token of its own."""
     ids = tokenizer("heron")["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]

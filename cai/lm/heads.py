@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -169,20 +170,35 @@ def load_head(folder: Path, hidden_size: int) -> ScalarHead:
     return head
 
 
-def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
+def save_classifier(
+    model: LanguageModel, body: Mapping[str, Tensor], head: ScalarHead, folder: Path
+) -> None:
+    """Write a model folder that transformers loads as a sequence classifier with one label.
+
+    Args:
+        model: Gives architecture and tokenizer.
+        body: All weights below the language-model head, by name.
+        head: Reads the last hidden state.
+        folder: Where to.
+    """
     network = model.network
     config = copy.deepcopy(network.config)
     tokenizer = copy.deepcopy(model.chat.tokenizer)
     config.num_labels, config.pad_token_id = 1, padded_tokenizer(tokenizer, model.chat)
     with torch.device("meta"):
         classifier: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-    state = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
-    state[WHOLE_HEAD_KEY] = head.score.weight
-    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    state = {key: value.detach().cpu().contiguous() for key, value in body.items()}
+    state[WHOLE_HEAD_KEY] = head.score.weight.detach().cpu().contiguous()
     classifier.load_state_dict(state, assign=True)
     with filling(folder) as scratch:
         classifier.save_pretrained(scratch, max_shard_size="1TB")
         tokenizer.save_pretrained(scratch)
+
+
+def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
+    network = model.network
+    body = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
+    save_classifier(model, body, head, folder)
 
 
 def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:

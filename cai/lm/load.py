@@ -24,11 +24,19 @@ from cai.lm.chat import ChatFormat, ChatOptions
 from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
 from cai.lm.language_model import LanguageModel, has_adapter, is_tuned
-from cai.lm.pretrained import DTYPES, load_pretrained, load_tokenizer
+from cai.lm.pretrained import DTYPES, generation_of, load_pretrained, load_tokenizer, outline
 from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
-__all__ = ["LanguageModel", "has_adapter", "is_tuned", "load_chat", "load_copy", "load_model"]
+__all__ = [
+    "LanguageModel",
+    "has_adapter",
+    "is_tuned",
+    "load_chat",
+    "load_copy",
+    "load_model",
+    "load_unweighted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +83,21 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
 def load_copy(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     """Load a base of one's own, whose weights may be trained."""
     return LanguageModel(_load(config, hardware), config, hardware)
+
+
+def load_unweighted(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
+    """Describe a base without its weights: its layers, how it speaks and when a reply ends.
+
+    Raises:
+        UserError: If its config or tokenizer can't be had.
+    """
+    if config.source is ModelSource.tiny:
+        return load_copy(config, hardware)
+    network = outline(config)
+    network.generation_config = generation_of(config) or network.generation_config
+    options = _chat_options(config, network)
+    chat = ChatFormat(load_tokenizer(config), config.dialect, config.context, options)
+    return LanguageModel(Base(network, chat, find_targets(network, config.lora)), config, hardware)
 
 
 def load_chat(config: ModelConfig) -> ChatFormat:

@@ -11,6 +11,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -52,6 +53,14 @@ def outline(config: ModelConfig) -> PreTrainedModel:
     except LOADING as error:
         raise _not_loaded(where, error) from error
     return network
+
+
+def generation_of(config: ModelConfig) -> GenerationConfig | None:
+    """Read a model's generation config; None if it comes without one."""
+    try:
+        return GenerationConfig.from_pretrained(locate(config), revision=config.revision or "main")
+    except OSError:
+        return None
 
 
 def locate(config: ModelConfig) -> str:
