@@ -1,12 +1,17 @@
-"""People's choices between the systems' replies, as an evaluation is given them."""
+"""People's choices between the systems' replies: written by the arena, read by an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import json
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock
+
 from cai.data.rows import read_rows, text_of
+from cai.dialogue import check_prompt, read_messages
 from cai.errors import UserError
 
 AXES = ("harmlessness", "helpfulness")
@@ -14,19 +19,29 @@ OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
 class HumanChoice(NamedTuple):
-    """One choice: how probable it is, or was found, that ``a`` is the better system here."""
+    """One choice: how probable it is, or was found, that ``a`` is the better system here.
+
+    ``sample`` tells several replies to one prompt apart, or the exchanges of one chat, whose id is
+    the prompt's. ``annotator`` is a person's name, if one is given.
+    """
 
     a: str
     b: str
     prompt_id: str
     axis: str
     outcome: float
+    sample: int = 0
+    annotator: str | None = None
 
 
 def read_choices(
     path: Path, systems: Collection[str], prompts: Collection[str]
 ) -> list[HumanChoice]:
     """Read ``{"a", "b", "prompt_id", "axis", "choice"}`` per line.
+
+    A row may have ``sample`` and ``annotator``, too; of several choices of one annotator between
+    the same two replies the last counts. A row with ``messages`` is of a conversation of its own,
+    and its ``prompt_id`` is that conversation's.
 
     Args:
         path: JSONL, plain or compressed with gzip.
@@ -41,20 +56,83 @@ def read_choices(
         raise UserError(
             f"evaluate.opinions.human_choices={path} does not exist: give a JSONL file or null"
         )
-
-    def parse(row: dict[str, Any]) -> HumanChoice:
-        a, b = (_known(row, side, systems, "systems") for side in ("a", "b"))
-        if a == b:
-            raise ValueError(f"'a' and 'b' are both {a!r}, and a choice is between two systems")
-        prompt = _known(row, "prompt_id", prompts, "prompts")
-        return HumanChoice(a, b, prompt, _known(row, "axis", AXES, "axes"), _outcome(row["choice"]))
-
-    choices = read_rows(path, parse)
+    choices = choices_in(path, systems, prompts)
     if not choices:
         raise UserError(
             f"evaluate.opinions.human_choices={path} has no choices: add some or set it to null"
         )
     return choices
+
+
+def choices_in(path: Path, systems: Collection[str], prompts: Collection[str]) -> list[HumanChoice]:
+    """Do what ``read_choices`` does for a file that is there and may have no choices yet."""
+
+    def parse(row: dict[str, Any]) -> HumanChoice:
+        a, b = (_known(row, side, systems, "systems") for side in ("a", "b"))
+        if a == b:
+            raise ValueError(f"'a' and 'b' are both {a!r}, and a choice is between two systems")
+        if "messages" in row:
+            check_prompt(read_messages(row["messages"]))
+            prompt = text_of(row, "prompt_id")
+        else:
+            prompt = _known(row, "prompt_id", prompts, "prompts")
+        axis, outcome = _known(row, "axis", AXES, "axes"), _outcome(row["choice"])
+        annotator = None if row.get("annotator") is None else text_of(row, "annotator")
+        return HumanChoice(a, b, prompt, axis, outcome, _sample(row.get("sample", 0)), annotator)
+
+    return _last(read_rows(path, parse))
+
+
+def append_choice(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a choice, whole or not at all, and return when it is on the disk.
+
+    What somebody who was killed has left of a line is cut off first: nobody was told that it was
+    kept. Several processes may append to one file.
+
+    Raises:
+        UserError: If it can't be written.
+    """
+    line = (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(path.name + ".lock")):
+            _mend(path)
+            with path.open("ab", buffering=0) as file:
+                file.write(line)
+                os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(
+            f"the choice was not kept, for {path} can't be written ({error.strerror}): make room "
+            "or choose another folder, and choose again"
+        ) from error
+
+
+def _mend(path: Path) -> None:
+    """Cut off a last line that does not end."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _last(choices: list[HumanChoice]) -> list[HumanChoice]:
+    """Keep of each annotator's choices between the same two replies the last."""
+    kept: dict[object, HumanChoice] = {}
+    for number, choice in enumerate(choices):
+        unit = (choice.prompt_id, choice.sample, choice.axis, frozenset((choice.a, choice.b)))
+        kept[number if choice.annotator is None else (choice.annotator, unit)] = choice
+    return list(kept.values())
+
+
+def _sample(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError(f"sample={value!r} should be a whole number from 0")
 
 
 def _known(row: dict[str, Any], key: str, names: Collection[str], kind: str) -> str:
