@@ -26,3 +26,13 @@ def one_line(text: str, limit: int = 200) -> str:
     plain = _SEQUENCE.sub("", text[:_LOOKED_AT])
     shown = " ".join("".join(c for c in plain if c.isprintable() or c.isspace()).split())
     return shown if len(shown) <= limit else f"{shown[: limit - 3].rstrip()}..."
+
+
+def readable(text: str) -> str:
+    """Return foreign text without what a terminal would obey; its lines stay as they are.
+
+    Each character is looked at alone, so a text that is still growing never changes in what has
+    been shown of it; of an escape sequence the letters after the escape remain.
+    """
+    lines = text.replace("\r\n", "\n").replace("\t", "    ")
+    return "".join(c for c in lines if c.isprintable() or c == "\n")

@@ -1,10 +1,11 @@
 """Foreign text loses what a terminal would obey and keeps what a person would read."""
 
+import itertools
 import time
 
 import pytest
 
-from cai.terminal import one_line
+from cai.terminal import one_line, readable
 
 SHOWN = {
     "plain words": "plain words",
@@ -49,3 +50,17 @@ def test_a_hostile_text_takes_no_longer_than_another(piece):
     started = time.monotonic()
     one_line(piece * 2_000_000)
     assert time.monotonic() - started < 10  # a squared cost would take hours
+
+
+def test_a_text_of_several_lines_keeps_them_and_obeys_nothing():
+    every = "".join(map(chr, range(0x20000)))
+    shown = readable(every)
+    assert shown.replace("\n", "").isprintable()
+    assert shown.count("\n") == 1
+    assert readable("a\n\n  b\tc\r\n\x1b[2Jd\x9b1m") == "a\n\n  b    c\n[2Jd1m"
+
+
+def test_a_growing_text_never_changes_in_what_was_shown():
+    text = "one \x1b]0;title\x07two\n\x1b[31mthree \u202e\ud800 four\x00"
+    shown = [readable(text[:n]) for n in range(len(text) + 1)]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(shown))
