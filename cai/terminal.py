@@ -39,6 +39,16 @@ def plain(text: str) -> str:
     return "".join(c for c in kept if c.isprintable() or c in "\n\t")
 
 
+def readable(text: str) -> str:
+    """Return foreign text that is still growing, without what a terminal would obey.
+
+    Each character is looked at alone, so that nothing changes in what has been shown already; of
+    an escape sequence the letters after the escape remain, which ``plain`` takes away.
+    """
+    lines = text.replace("\r\n", "\n").replace("\t", "    ")
+    return "".join(c for c in lines if c.isprintable() or c == "\n")
+
+
 def say(text: str) -> None:
     """Write a sentence to standard error; one that nobody reads any more is lost without noise."""
     with suppress(BrokenPipeError):

@@ -1,12 +1,13 @@
 """Foreign text loses what a terminal would obey and keeps what a person would read."""
 
+import itertools
 import logging
 import sys
 import time
 
 import pytest
 
-from cai.terminal import PlainFormatter, one_line, plain, say
+from cai.terminal import PlainFormatter, one_line, plain, readable, say
 
 SHOWN = {
     "plain words": "plain words",
@@ -74,3 +75,17 @@ def test_nobody_reads_what_is_said(monkeypatch):
 
     monkeypatch.setattr(sys, "stderr", Closed())
     say("lost")
+
+
+def test_a_text_of_several_lines_keeps_them_and_obeys_nothing():
+    every = "".join(map(chr, range(0x20000)))
+    shown = readable(every)
+    assert shown.replace("\n", "").isprintable()
+    assert shown.count("\n") == 1
+    assert readable("a\n\n  b\tc\r\n\x1b[2Jd\x9b1m") == "a\n\n  b    c\n[2Jd1m"
+
+
+def test_a_growing_text_never_changes_in_what_was_shown():
+    text = "one \x1b]0;title\x07two\n\x1b[31mthree \u202e\ud800 four\x00"
+    shown = [readable(text[:n]) for n in range(len(text) + 1)]
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(shown))

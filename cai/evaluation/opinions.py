@@ -10,6 +10,7 @@ from pathlib import Path
 from cai.algorithms.elo import RATINGS, fit
 from cai.config import BadRows, ComparisonPrinciple
 from cai.constitution.principles import load_constitution
+from cai.contracts.found import match_of_choice
 from cai.data.choices import AXES, read_choices
 from cai.data.records import Prompt
 from cai.errors import UserError
@@ -81,10 +82,7 @@ def human_matches(
     """
     names = [system.name for system in systems]
     choices = read_choices(path, names, {prompt.id for prompt in prompts}, bad)
-    matches = [
-        Match("human", "people", choice.axis, choice.prompt_id, choice.a, choice.b, choice.outcome)
-        for choice in choices
-    ]
+    matches = [match_of_choice(choice) for choice in choices]
     for axis in AXES:
         try:
             if chosen := contests_of(matches, "human", axis):
