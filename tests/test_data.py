@@ -239,3 +239,18 @@ def test_swapping_twice_changes_nothing_and_rows_round_trip():
     assert row.chosen[0]["content"] == "y"
     assert row.probability == 0.75
     assert Comparison.from_row(row) == pair.swap()
+
+
+def test_an_exam_is_drawn_from_what_is_held_out_and_teaches_as_before(corpus):
+    from test_config import config
+
+    small = load_corpus(config("data.exam=3").data)
+    for name in ("helpful_pairs", "harmless_pairs", "judgements"):
+        few, all_ = getattr(small, name), getattr(corpus, name)
+        assert few.train == all_.train
+        for some, whole in ((few.validation, all_.validation), (few.test, all_.test)):
+            assert len(some) == 3
+            assert all(record in whole for record in some)
+    assert small.judge.harmlessness.train == corpus.judge.harmlessness.train
+    assert len(small.judge.harmlessness.test) == 3
+    assert small.red_team == corpus.red_team

@@ -144,6 +144,7 @@ class DataConfig:
     revision: str | None = MISSING
     too_long: TooLong = MISSING
     bad_rows: BadRows = MISSING
+    exam: int | None = count()
     seed: int = number(-SEEDS, SEEDS)
     files: FilesConfig = field(default_factory=FilesConfig)
 

@@ -80,6 +80,7 @@ class ScaleConfig:
     name: str = MISSING
     reply_tokens: int = count()
     critique_tokens: int = count()
+    exam: int | None = count()
     helpful: HelpfulScale = field(default_factory=HelpfulScale)
     revise: ReviseScale = field(default_factory=ReviseScale)
     sft: SFTScale = field(default_factory=SFTScale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from cai.data.splits import Splits, is_judges, split
 from cai.errors import UserError
 from cai.files import digest_of_file, digest_of_folder
 
+COMPARED = ("helpful_pairs", "harmless_pairs", "judgements")
+"""Sets of comparisons with a known answer."""
 NEEDED = ("red_team", "helpful", "helpful_pairs")
 """Sets that are to have records on every side."""
 DIGEST = {Kind.file: digest_of_file, Kind.folder: digest_of_folder}
@@ -92,7 +95,24 @@ def _read(config: DataConfig) -> Corpus:
                 raise UserError(
                     f"{where} has no {name} records in its {side} split: give more data"
                 )
-    return corpus
+    return corpus if config.exam is None else _measured_on(corpus, config.exam)
+
+
+def _measured_on(corpus: Corpus, n: int) -> Corpus:
+    """Leave as many comparisons on each held-out side, drawn at random."""
+
+    def shortened(splits: Splits[Comparison]) -> Splits[Comparison]:
+        sides = (_drawn(splits.validation, n), _drawn(splits.test, n))
+        return Splits(splits.train, *sides)
+
+    judges = JudgeData(*map(shortened, corpus.judge))
+    kinds = {name: shortened(getattr(corpus, name)) for name in COMPARED}
+    return replace(corpus, judge=judges, **kinds)
+
+
+def _drawn(records: list[Comparison], n: int) -> list[Comparison]:
+    chosen = random.Random(0).sample(range(len(records)), min(n, len(records)))
+    return [records[i] for i in sorted(chosen)]
 
 
 def divide(sets: Sets) -> Corpus:
