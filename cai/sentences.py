@@ -14,19 +14,12 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from cai.composition import CONF, fault_of_constitution, keys, schema, unknown_key
-from cai.errors import UserError
+from cai.errors import UserError, is_out_of_memory
 from cai.terminal import one_line
 
 LONGEST = 120
 """Signs of the command line that are repeated in an error."""
 GOES_ON = "the same command goes on where this one stopped"
-_NO_MEMORY = re.compile(
-    r"DefaultCPUAllocator|(?:can't|cannot|could not) allocate memory|out of memory|bad_alloc"
-    r"|can't start new thread|failed to map segment|killed by signal: Killed|alloc_cpu"
-    r"|Unable to allocate|CUBLAS_STATUS_ALLOC_FAILED",
-    re.IGNORECASE,
-)
-"""What libraries say when there is no memory left; torch has no class of its own for it on CPUs."""
 _PLACES = (
     ("/cai/lm/generate", "/cai/lm/cache", "/cai/sampling/", "lower hardware.sample_rows"),
     ("/cai/lm/load", "/cai/lm/pretrained", "/cai/lm/embedded", "/cai/lm/language_model",
@@ -51,10 +44,7 @@ def sentence_of(error: BaseException) -> str | None:
 
 
 def _out_of_memory(error: BaseException) -> str | None:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    told = isinstance(error, RuntimeError | ImportError | OSError | ValueError)
-    spoken = told and _NO_MEMORY.search(str(error))
-    if not (spoken or names & {"MemoryError", "OutOfMemoryError"}):
+    if not is_out_of_memory(error):
         return None
     frames = [f.filename.replace("\\", "/") for f in traceback.extract_tb(error.__traceback__)]
     for file in reversed(frames):

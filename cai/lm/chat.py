@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from cai.config import Dialect
 from cai.dialogue import Conversation, Role, Turn, to_messages, to_text
-from cai.errors import UserError
+from cai.errors import UserError, is_out_of_memory
 from cai.lm.template import ChatTemplate
+from cai.terminal import one_line
 
 THINKING = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 THINKING_ENDS = "</think>"
@@ -199,7 +200,14 @@ class ChatFormat:
         return THINKING.sub("", text) if knows and THINKING_ENDS in text else text
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        try:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        except Exception as error:  # the library raises nothing narrower
+            if is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"the model's tokenizer fails on a text ({one_line(str(error))}): use another model"
+            ) from error
         return ids
 
     def _running(self, before: str, text: str) -> list[int]:
