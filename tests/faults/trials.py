@@ -111,7 +111,7 @@ def partial(lab, long):
     """Harm every file of results in the making, at several points of each stage."""
     trials = []
     for stage in STAGES if long else FEW:
-        for share in (0.35, 0.7, 0.95) if long else (0.8,):
+        for share in (0.5, 0.9) if long else (0.8,):
             kept = lab.folder / f"kept-{stage}-{share}"
             _stop(lab, stage, kept, share)
             files = _files(kept, f"{stage}-*.partial")
