@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cai.config import DataConfig, DataSource
 from cai.config.content import Kind, contents, located
@@ -106,7 +106,7 @@ def _measured_on(corpus: Corpus, n: int) -> Corpus:
         return Splits(splits.train, *sides)
 
     judges = JudgeData(*map(shortened, corpus.judge))
-    kinds = {name: shortened(getattr(corpus, name)) for name in COMPARED}
+    kinds: dict[str, Any] = {name: shortened(getattr(corpus, name)) for name in COMPARED}
     return replace(corpus, judge=judges, **kinds)
 
 

@@ -15,9 +15,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from cai import interrupt, parallel
+from cai import interrupt, parallel, parts
 from cai.files import SCRATCH, replacing, set_aside
-from cai.parts import LEDGER
 from cai.training.base import TrainingModule
 
 log = logging.getLogger(__name__)
@@ -112,10 +111,17 @@ class DurableCheckpoints(TorchCheckpointIO):
 
 
 def files_beside(path: Path) -> list[str]:
-    """List the files below a checkpoint's folder that were made before it."""
-    files = (p for p in path.parent.rglob("*") if p.is_file() and not any(map(p.match, SCRATCH)))
+    """List the files below a checkpoint's folder that were made before it.
+
+    What a callback has written there on its own account does not count.
+    """
+    workspace = parts.workspace_of(path)
+    known = parts.read(workspace) if workspace else {}
+    files = [p for p in path.parent.rglob("*") if p.is_file() and not any(map(p.match, SCRATCH))]
+    if workspace:
+        files = [p for p in files if p.relative_to(workspace).as_posix() in known]
     names = {p.relative_to(path.parent).as_posix() for p in files}
-    return sorted(names - {path.name, LEDGER})
+    return sorted(names - {path.name})
 
 
 def usable(path: Path, module: TrainingModule) -> int | None:

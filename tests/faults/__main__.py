@@ -18,6 +18,8 @@ from .lab import Lab, preloaded
 from .trials import BAD, TRIALS, table
 
 SHORT = ("writes", "partial", "store")
+SAID = 1500
+"""Characters of what a child said that did not hold."""
 FEW = {"writes": 6, "partial": 5, "store": 3, "kills": 2, "disks": 2}
 """Trials of each kind in the short form."""
 SHOWN = 10.0
@@ -57,7 +59,7 @@ def _run(name, lab, options):
         counts[label, outcome] += 1
         if outcome in BAD:
             bad += 1
-            sys.stdout.write(f"  {label}: {outcome}: {trial.args[1:]}\n")
+            sys.stdout.write(f"  {label}: {outcome}: {trial.args[1:]}\n{lab.last.text[-SAID:]}\n")
         now = time.monotonic()
         if now - shown > SHOWN:
             sys.stdout.write(f"{name}: {counts.total()} of {total}, {now - started:.0f} s\n")

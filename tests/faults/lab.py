@@ -159,7 +159,8 @@ class Lab:
             said.seek(0)
             number = os.read(counted, 20)
             os.close(counted)
-            return End(code, said.read().decode(errors="replace"), int(number or 0))
+            self.last = End(code, said.read().decode(errors="replace"), int(number or 0))
+            return self.last
 
     def _end(self, work, fault, root, count):
         """Work and leave, without what the parent would do at its end."""

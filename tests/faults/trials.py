@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from functools import partial as partial_of
 
 from .lab import FULL, KILL, POWER, STAGES, checksums, leftovers
 
+FULL_SAYS = ("disk is full", "No space left", "larger than the system allows")
+"""What the sentence about a disk must say."""
 FEW = ("revise", "pm")
 """Stages that the short form looks at: one that samples, one that trains."""
 BAD = ("DIFFERENT", "TRACEBACK", "STUCK", "LEFTOVER", "REFUSED")
@@ -111,7 +114,7 @@ def partial(lab, long):
     """Harm every file of results in the making, at several points of each stage."""
     trials = []
     for stage in STAGES if long else FEW:
-        for share in (0.35, 0.7, 0.95) if long else (0.8,):
+        for share in (0.5, 0.9) if long else (0.8,):
             kept = lab.folder / f"kept-{stage}-{share}"
             _stop(lab, stage, kept, share)
             files = _files(kept, f"{stage}-*.partial")
@@ -177,7 +180,10 @@ def command(lab, outputs, stage="evaluate"):
     from cai.__main__ import main
 
     run.estimate = lambda steps, config: {}  # two seconds of measuring the machine
-    sys.argv = ["cai", *lab.small, f"stage={stage}", f"outputs={outputs}"]
+    chain = STAGES[: STAGES.index(stage) + 1] if stage != "judge" else (stage,)
+    others = set(STAGES).difference(chain)  # whose nodes are not there
+    words = [word for word in lab.small if word.partition(".")[0] not in others]
+    sys.argv = ["cai", *words, f"stage={stage}", f"outputs={outputs}"]
     sys.exit(main())
 
 
@@ -211,32 +217,48 @@ SIZES = (
 
 
 def disks(lab, long):
-    """Run the command on small disks, then make them large."""
-    return [(f"{size:5} KiB", partial_of(_one_disk, lab, size)) for size in SIZES]
+    """Run the command on small disks, or with a limit of file sizes, then without; 31 of each."""
+    trials = [(f"files of {size:5} KiB", partial_of(_one_limit, lab, size)) for size in SIZES]
+    if os.geteuid() == 0:  # who else can't mount a disk
+        trials += [(f"disk of {size:5} KiB", partial_of(_one_disk, lab, size)) for size in SIZES]
+    return trials
+
+
+def _one_limit(lab, size):
+    outputs, stage = lab.folder / "limited", "sft"
+    shutil.rmtree(outputs, ignore_errors=True)
+    work = partial_of(command, lab, outputs, stage)
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size * 1024, size * 1024))
+        work()
+
+    return _full_then_free(lab, (limited, work), outputs, stage, lambda: None)
 
 
 def _one_disk(lab, size):
-    disk = lab.folder / "disk"
+    disk, stage = lab.folder / "disk", "sft"
     disk.mkdir(exist_ok=True)
-    outputs, stage = disk / "o", "sft"
-    work = partial_of(command, lab, outputs, stage)
+    work = partial_of(command, lab, disk / "o", stage)
     _mount("-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(disk))
     try:
-        first = lab.child(work)
-        outcome = judged(lab, first, outputs, stage, may_refuse=True)
-        if outcome != "a sentence":
-            return outcome
-        if not _one_sentence(first):
-            return "TRACEBACK"
-        _mount("-o", "remount,size=64m", str(disk))
-        outcome = judged(lab, lab.child(work), outputs, stage)
-        return "a sentence, then same" if outcome == "same" else outcome
+        free = partial_of(_mount, "-o", "remount,size=64m", str(disk))
+        return _full_then_free(lab, (work, work), disk / "o", stage, free)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def _one_sentence(end):
-    return "disk is full" in end.sentence or "No space left" in end.sentence
+def _full_then_free(lab, works, outputs, stage, free):
+    """Work where there is little room, which takes one sentence, and then where there is enough."""
+    first = lab.child(works[0])
+    outcome = judged(lab, first, outputs, stage, may_refuse=True)
+    if outcome != "a sentence":
+        return outcome
+    if not any(words in first.sentence for words in FULL_SAYS):
+        return "TRACEBACK"
+    free()
+    outcome = judged(lab, lab.child(works[1]), outputs, stage)
+    return "a sentence, then same" if outcome == "same" else outcome
 
 
 def _mount(*words):
