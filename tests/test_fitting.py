@@ -99,16 +99,16 @@ def test_what_surely_fits_is_never_encoded(fitting, monkeypatch):
     assert skip.fits(LONG, 100)
 
 
-def test_what_people_chose_is_asked_as_far_as_it_fits(tmp_path, fitting, caplog):
+def test_what_people_chose_is_asked_as_far_as_it_fits(tmp_path, caplog):
     rows = [{"prompt": "Hi?", "chosen": "a" * n, "rejected": "b"} for n in (3, 100_000)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = composed("stage=judge", f"judge.people={tmp_path}/a.jsonl")
-    papers = judge._of_people(settings, fitting(TooLong.skip))
+    papers = judge._of_people(settings)
     assert [[pair.a for pair in paper.comparisons] for paper in papers] == [["aaa"]] * 2
     assert "1 of 2 people's rows do not fit" in caplog.text
     (tmp_path / "a.jsonl").write_text(json.dumps(rows[1]))
     with pytest.raises(UserError, match="none of 1 people's rows fits"):
-        judge._of_people(settings, fitting(TooLong.skip))
+        judge._of_people(settings)
 
 
 @pytest.mark.parametrize("text", ["Hi", "\u00e9\u00df\u6f22" * 9, "<|im_end|>" * 3, " \n\n  x"])

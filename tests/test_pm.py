@@ -567,5 +567,5 @@ def test_comparisons_on_held_out_prompts_are_left_out(tmp_path, tiny, corpus, ca
     with pytest.raises(UserError, match="held out"):
         stage.pretraining(path, corpus, tiny, BadRows.strict)
     path.write_text("\n")
-    with pytest.raises(UserError, match="no comparisons"):
+    with pytest.raises(UserError, match="has no rows"):
         stage.pretraining(path, corpus, tiny, BadRows.strict)

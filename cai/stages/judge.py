@@ -70,9 +70,8 @@ def _of_people(settings: JudgeSettings) -> list[Paper]:
     if settings.judge.people is None:
         return []
     found = read_pairs(Path(settings.judge.people), "judge.people", settings.data.bad_rows)
-    pairs = [pair.record for pair in found]
     fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
-    sifted = fitting.sift("people's", Splits(pairs, [], []), 0)
+    sifted = fitting.sift("people's", Splits([pair.record for pair in found], [], []), 0)
     if sifted.note is not None:
         log.warning("%s", sifted.note)
     return [Paper(axis, "people", sifted.rows.train) for axis in AXES]
