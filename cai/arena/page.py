@@ -76,7 +76,8 @@ class Page:
             gr.update(visible=task == "chat"),
             gr.update(visible=visit is not None),
             fault,
-            gr.update(value=name, interactive=not self._login),
+            # What somebody has begun to type stays.
+            gr.update(value=name, interactive=not self._login) if name else gr.skip(),
         ]
 
     def ballot(self, request: gr.Request, fault: str = "") -> list[Any]:

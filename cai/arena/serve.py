@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -85,4 +87,12 @@ def server_of(blocks: gr.Blocks, place: Place) -> uvicorn.Server:
     )
     # A page that is open keeps a connection, which nobody waits for.
     options = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     return uvicorn.Server(options)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is more than that open pages were let go at the end."""
+    error = record.exc_info[1] if record.exc_info else None
+    told = "graceful shutdown" in record.getMessage()
+    return not (told or isinstance(error, asyncio.CancelledError))

@@ -24,7 +24,7 @@ from cai.arena.page import Page, build
 from cai.arena.place import Place, listen
 from cai.arena.serve import server_of
 
-PATIENCE = 60_000
+PATIENCE = 180_000
 """Milliseconds; a busy machine draws a page slowly."""
 PASSWORD = "heron-and-reed"
 
