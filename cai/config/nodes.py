@@ -59,6 +59,7 @@ class MethodConfig:
     helpful_prepared: bool = MISSING
     answers: HelpfulSource = MISSING
     labels: Method = MISSING
+    compares: bool = MISSING
 
 
 @dataclass
