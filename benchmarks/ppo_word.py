@@ -1,6 +1,6 @@
 """PPO with a programmed reward: SmolLM2 learns to say "please" or "sorry".
 
-    python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24] [--vllm URL]
+    python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24] [--vllm WHERE]
 
 A reply scores 1 if it has one of the words and 0 otherwise; the preference model of ``PPOModule``
 is replaced by this rule. Prompts are the shortest built-in ones, the reference is the bare model,
@@ -144,11 +144,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--kl", type=float, default=0.05, help="coefficient, per nat")
-    parser.add_argument("--vllm", help="address of a server that has the default model")
+    parser.add_argument(
+        "--vllm", help="a server with the default model, or an interpreter with vLLM"
+    )
     parser.add_argument("--words", nargs="+", default=["please", "sorry"])
     default = Path(__file__).parent / "figures" / "ppo_word.svg"
     parser.add_argument("--out", type=Path, default=default, help="where the figure goes")
     args = parser.parse_args()
+    where = "url" if str(args.vllm).startswith("http") else "python"
     config = settings(
         "stage=rl", "hardware=cpu", f"rl.iterations={args.iterations}",
         f"rl.rollout.prompts={args.rollouts}", f"rl.rollout.reply_tokens={args.tokens}",
@@ -156,7 +159,7 @@ def main() -> None:
         f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
         "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
         "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=1000", "rl.watch.guard=off",
-        *(["sampler=vllm", f"sampler.url={args.vllm}"] if args.vllm else []),
+        *(["sampler=vllm", f"sampler.{where}={args.vllm}"] if args.vllm else []),
     )  # fmt: skip
     job = Job(config.hardware, config.trainer, Tracker("word", args.out.parent), config.sampler)
     model = load_speaker(config.model, job)

@@ -115,7 +115,7 @@ def describe(steps: list[Step], config: Config, memory: Mapping[str, Footprint])
     if pending:
         total = sum(cost.minutes for cost in costs.values())
         lines.append(
-            f"about {total:.0f} minutes: an estimate from two seconds of measuring here; GiB: at "
+            f"about {total:.0f} minutes: an estimate from measuring here for a moment; GiB: at "
             "the peak of a device"
         )
     return "\n".join(lines)

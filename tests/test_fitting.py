@@ -70,10 +70,10 @@ def test_an_error_names_the_first(fitting):
 
 def test_the_oldest_turns_go_first_and_the_rest_fits_by_a_token(fitting):
     cut = fitting(TooLong.cut_left)
-    [row] = cut.fit([LONG], 10)
+    [row] = cut.sift("red_team", Splits([LONG], [], []), 10).rows.train
     assert row == prompt("long", "And now?")
     wide = prompt("wide", "x" * 300 + " the end")
-    [row] = cut.fit([wide], 10)
+    [row] = cut.sift("red_team", Splits([wide], [], []), 10).rows.train
     assert row.conversation[0].text.endswith("x the end")
     assert length(cut, row) == 120 - 10 - 1
 

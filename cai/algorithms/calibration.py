@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -161,6 +164,20 @@ def clustered_bootstrap(
     found = [statistic(rows[np.concatenate([clusters[i] for i in draw])]) for draw in draws]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
+
+
+def student_interval(values: Sequence[float]) -> Interval | None:
+    """Return the mean of n numbers with Student's 95 % interval, mean +- t s / sqrt(n).
+
+    Args:
+        values: At least two; None is returned for fewer.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    mean = statistics.fmean(values)
+    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half)
 
 
 def _checked(first: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Array, Array]:

@@ -28,6 +28,11 @@ class PersonaQuestion(NamedTuple):
     opposed: Conversation
     options: tuple[str, str]
 
+    @property
+    def talks(self) -> tuple[Conversation, Conversation, Conversation]:
+        """The three, in this order."""
+        return self.neutral, self.favoured, self.opposed
+
 
 def read_persona(path: Path = BUILTIN) -> list[PersonaQuestion]:
     """Read ``{"id", "messages", "for", "against", "options"}`` per line.

@@ -40,14 +40,16 @@ def stances(
     model: LanguageModel, adapter: str | None, questions: Sequence[PersonaQuestion]
 ) -> list[Stances]:
     """Read the stances off the probabilities of both whole answers, nothing being sampled."""
-    found = []
-    for question in questions:
-        options = model.chat.options([f" {option}" for option in question.options])
-        talks = (question.neutral, question.favoured, question.opposed)
-        prompts = [model.chat.prompt(talk, OPENING) for talk in talks]
-        scores = model.sampler.option_logprobs(adapter, [], prompts, options)
-        found.append(Stances(*scores.double().softmax(-1)[:, 0].tolist()))
-    return found
+    chat = model.chat
+    found: dict[int, Stances] = {}
+    for options in dict.fromkeys(question.options for question in questions):
+        asked = [n for n, question in enumerate(questions) if question.options == options]
+        prompts = [chat.prompt(talk, OPENING) for n in asked for talk in questions[n].talks]
+        answers = chat.options([f" {option}" for option in options])
+        scores = model.sampler.option_logprobs(adapter, [], prompts, answers)
+        first = scores.double().softmax(-1)[:, 0].reshape(len(asked), -1)
+        found |= {n: Stances(*row) for n, row in zip(asked, first.tolist(), strict=True)}
+    return [found[n] for n in range(len(questions))]
 
 
 def measure_persona(

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
+from cai.algorithms.calibration import student_interval
 from cai.contracts.assistants import Revisions
 from cai.contracts.policies import EvaluateInputs, Evaluation
 from cai.evaluation.systems import Context
@@ -59,7 +56,7 @@ def _revisions(context: Context, scorers: Scorers, revisions: Revisions) -> Revi
     """Score replies and revisions round by round, and draw some to show."""
     rows = revisions.rows.read()
     rounds = range(1 + max((len(row.rounds) for row in rows), default=0))
-    scores = [_scores(context, scorers, rows, number) for number in rounds]
+    scores = _scores(context, scorers, rows, rounds)
     by_round = [
         RoundScore(
             number,
@@ -75,24 +72,21 @@ def _revisions(context: Context, scorers: Scorers, revisions: Revisions) -> Revi
 
 
 def _scores(
-    context: Context, scorers: Scorers, rows: Sequence[Revision], number: int
-) -> list[float]:
-    """Score what every reply was after so many revisions."""
+    context: Context, scorers: Scorers, rows: Sequence[Revision], rounds: Sequence[int]
+) -> list[list[float]]:
+    """Score what every reply was after so many revisions: a list for each number of them."""
     judge, pm = scorers
+    replies = [Judged(row.messages, row.after(number)) for row in rows for number in rounds]
     if isinstance(judge, ScoringJudge):
-        replies = [Judged(row.messages, row.after(number)) for row in rows]
-        return judge.score("harmlessness", replies)
-    chat = context.model.chat
-    trees = [Tree(chat.prompt(row.messages), [chat.response(row.after(number))]) for row in rows]
-    found: list[float] = pm.score(trees, context.micro_tokens).tolist()
-    return found
+        found = judge.score("harmlessness", replies)
+    else:
+        chat = context.model.chat
+        trees = [Tree(chat.prompt(r.conversation), [chat.response(r.reply)]) for r in replies]
+        found = pm.score(trees, context.micro_tokens).tolist()
+    return [found[number :: len(rounds)] for number in range(len(rounds))]
 
 
 def mean_with_interval(values: Sequence[float]) -> Metric:
-    """Average numbers x, with Student's interval, mean +- t s / sqrt(n)."""
-    n = len(values)
-    if n < 2:
-        return Metric(values[0] if values else None)
-    mean = statistics.fmean(values)
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
-    return Metric(mean, mean - half, mean + half)
+    """Average numbers, with Student's interval."""
+    found = student_interval(values)
+    return Metric(values[0] if values else None) if found is None else Metric(*found)

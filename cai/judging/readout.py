@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from safetensors.numpy import load_file, save_file
 
 from cai.algorithms.calibration import Array, fit_temperature, sigmoid
@@ -60,22 +61,24 @@ class ReadoutJudge:
     max_tokens: int
 
     def score(self, axis: str, replies: Sequence[Judged]) -> list[float]:
-        """Score replies."""
+        """Score replies; those to one conversation that follow each other share a reading of it."""
         if not replies:
             return []
         chat = self.model.chat
-        trees = [Tree(chat.prompt(r.conversation), [chat.response(r.reply)]) for r in replies]
+        trees = [
+            Tree(chat.prompt(conversation), [chat.response(each.reply) for each in group])
+            for conversation, group in groupby(replies, attrgetter("conversation"))
+        ]
         direction = self.directions[axis]
-        seen = states(self.model, trees, self.max_tokens)[:, 0]
+        seen = np.concatenate(states(self.model, trees, self.max_tokens))
         return [float(x) for x in seen @ direction.weights - direction.offset]
 
 
-def states(model: LanguageModel, trees: Sequence[Tree], max_tokens: int) -> Array:
-    """Return the states at the ends of responses, [N, responses, D]."""
+def states(model: LanguageModel, trees: Sequence[Tree], max_tokens: int) -> list[Array]:
+    """Return the states at the ends of the responses of each tree, [responses, D]."""
     with model.sampling(None) as network:
         found = end_states(network, trees, max_tokens)
-    stacked: Array = torch.stack(found).double().numpy()
-    return stacked
+    return [ends.double().numpy() for ends in found]
 
 
 def fit_readout(
@@ -86,7 +89,7 @@ def fit_readout(
     Shrinkage is that of the least loss in cross-validation by opening, and the temperature is
     fitted to the same predictions (Guo et al. 2017), so that held-out comparisons choose nothing.
     """
-    both = states(model, [pair_tree(model, c) for c in comparisons], max_tokens)
+    both = np.stack(states(model, [pair_tree(model, c) for c in comparisons], max_tokens))
     gaps = both[:, 0] - both[:, 1]
     fold_of = _folds([family(c.prompt.conversation) for c in comparisons])
     ones = np.ones(len(gaps))

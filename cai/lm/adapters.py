@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, cast
 
+import torch
 from peft import LoraConfig, TaskType
 from peft.tuners.lora import LoraLayer, ParamWrapper
 from torch import Tensor, nn
@@ -73,6 +74,18 @@ def find_targets(network: PreTrainedModel, settings: AdapterConfig) -> Targets:
                 f" use [{ALL_LINEAR}], or some of {', '.join(kinds[:SHOWN])}"
             )
     return Targets(list(settings.targets), [])
+
+
+def skip_input_casts(network: PreTrainedModel) -> None:
+    """Spare peft the conversion of every layer's input to the adapters' float32.
+
+    Beside a bfloat16 base a pass runs under autocast, which would convert it back: the same numbers
+    for two copies of the activations in every adapted layer.
+    """
+    low = network.dtype is torch.bfloat16
+    for module in network.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = not low
 
 
 def lora_config(settings: AdapterConfig, targets: Targets, task: TaskType) -> LoraConfig:

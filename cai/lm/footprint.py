@@ -38,7 +38,7 @@ MOMENTS = {
 """Bytes of Adam's two moments for each trained number."""
 NORMS = 10
 """Bytes of a hidden state in low precision that the norms of a layer keep in float32 beside it."""
-HOLES = {"cpu": 1.3, "cuda": 1.1, "mps": 1.1}
+HOLES = {"cpu": 1.4, "cuda": 1.1, "mps": 1.1}
 """What an allocator takes for the activations of a step, as a multiple of what they are."""
 LIBRARIES = {"cpu": 0.55, "cuda": 0.6, "mps": 0.3}
 """GiB of a process before it has a model: libraries, or the context of a GPU."""

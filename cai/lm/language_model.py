@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 
 from cai.config import HardwareConfig, ModelConfig, Quantization
 from cai.errors import UserError
-from cai.lm.adapters import adapted_weights, lora_config
+from cai.lm.adapters import adapted_weights, lora_config, skip_input_casts
 from cai.lm.base import Base
 from cai.lm.sampler import LocalSampler, Sampler
 from cai.lm.shard import is_sharded
@@ -122,6 +122,7 @@ class LanguageModel:
                 self._peft.add_adapter(name, lora)
         for parameter in self.adapter_parameters(name):
             parameter.data = parameter.data.float()
+        skip_input_casts(self._base)
         if start is not None and has_adapter(start):
             self.load_saved(name, start)
 

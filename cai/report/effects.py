@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scipy.special import stdtrit
+from cai.algorithms.calibration import student_interval
 
 Z = statistics.NormalDist().inv_cdf(0.975)
 FEWEST = 6
@@ -54,11 +54,10 @@ def mean_change(before: Mapping[str, float], after: Mapping[str, float]) -> Effe
     gaps = [after[key] - before[key] for key in before if key in after]
     if not gaps:
         return None
-    value, n = statistics.fmean(gaps), len(gaps)
-    if n == 1:
-        return Effect(value, None, None, n)
-    half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(gaps) / math.sqrt(n)
-    return Effect(value, value - half, value + half, n)
+    found = student_interval(gaps)
+    if found is None:
+        return Effect(gaps[0], None, None, 1)
+    return Effect(*found, len(gaps))
 
 
 def share_change(before: Mapping[str, float], after: Mapping[str, float]) -> Effect | None:

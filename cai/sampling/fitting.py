@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from cai.config import TooLong
 from cai.constitution.prompts import Question
@@ -26,6 +26,13 @@ Rooms = Mapping[str, int]
 WORD = "heron"
 ANY_PROMPT: Conversation = (human(WORD),)
 """Stands for a prompt where only the words around it are counted."""
+
+
+class Sifted(NamedTuple, Generic[Row]):
+    """The rows of a set that fit, and what is to be said of the others; None if all do."""
+
+    rows: Splits[Row]
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,12 @@ class Fitting:
         Raises:
             UserError: If a row does not fit and ``data.too_long=error``, or a set is left empty.
         """
-        for note in self.notes(corpus, rooms):
-            log.warning("%s", note)
-        fitting: dict[str, Any] = {
-            name: Splits(*(self.fit(rows, room) for rows in getattr(corpus, name)))
-            for name, room in rooms.items()
-        }
+        fitting: dict[str, Any] = {}
+        for name, room in rooms.items():
+            found = self.sift(name, getattr(corpus, name), room)
+            if found.note is not None:
+                log.warning("%s", found.note)
+            fitting[name] = found.rows
         return replace(corpus, **fitting)
 
     def notes(self, corpus: Corpus, rooms: Rooms) -> list[str]:
@@ -66,42 +73,56 @@ class Fitting:
         Raises:
             UserError: As ``corpus`` does.
         """
-        found = (self.note(name, getattr(corpus, name), room) for name, room in rooms.items())
-        return [note for note in found if note is not None]
+        found = (self.sift(name, getattr(corpus, name), room) for name, room in rooms.items())
+        return [each.note for each in found if each.note is not None]
 
-    def note(self, name: str, splits: Splits[Any], room: int) -> str | None:
-        """Say how many rows of one set do not fit; None if all do.
+    def sift(self, name: str, splits: Splits[Row], room: int) -> Sifted[Row]:
+        """Return the rows of one set that fit, and a note on the others.
+
+        Args:
+            name: Of the set, for messages.
+            splits: Its rows; each is looked at once.
+            room: Tokens to leave for what else is said to a prompt.
 
         Raises:
-            UserError: If that is an error, or the set is left empty.
+            UserError: If a row does not fit and ``data.too_long=error``, or a split is left empty.
         """
-        faults = [[row for row in rows if not self.fits(row, room)] for rows in splits]
-        if not any(faults):
-            return None
-        first = _prompt(next(row for part in faults for row in part)).id
+        kept: list[list[Row]] = []
+        faults: list[Row] = []
+        for rows in splits:
+            wrong = [row for row in rows if not self.fits(row, room)]
+            faults += wrong
+            kept.append(self._without(rows, wrong, room))
+        if not faults:
+            return Sifted(splits, None)
+        first = _prompt(faults[0]).id
         needs = f"model.context={self.chat.context} with the {room} tokens that follow"
         if self.too_long is TooLong.error:
             raise UserError(
                 f"{self.stage}: {first} of {name} does not fit {needs}: raise model.context, or "
                 "set data.too_long=skip"
             )
-        for part, rows in zip(faults, splits, strict=True):
-            if len(part) == len(rows) > 0 and not self.fit(rows, room):
+        for left, rows in zip(kept, splits, strict=True):
+            if rows and not left:
                 raise UserError(
                     f"{self.stage}: none of {len(rows)} {name} rows fits {needs}: raise "
                     "model.context, or give shorter data"
                 )
         lost = "shortened" if self.too_long is TooLong.cut_left else "left out"
-        return (
-            f"{self.stage}: {sum(map(len, faults))} of {sum(map(len, splits))} {name} rows do not "
-            f"fit {needs}, and are {lost} (data.too_long); first {first}"
+        return Sifted(
+            Splits(*kept),
+            f"{self.stage}: {len(faults)} of {sum(map(len, splits))} {name} rows do not fit "
+            f"{needs}, and are {lost} (data.too_long); first {first}",
         )
 
-    def fit(self, rows: Sequence[Row], room: int) -> list[Row]:
+    def _without(self, rows: list[Row], wrong: Sequence[Row], room: int) -> list[Row]:
         """Return the rows that fit; the others only if they may be shortened, and can be."""
+        if not wrong:
+            return rows
         cut = self.too_long is TooLong.cut_left
+        ids = {id(row) for row in wrong}
         treated = [
-            row if self.fits(row, room) else (self._cut(row, room) if cut else None) for row in rows
+            row if id(row) not in ids else (self._cut(row, room) if cut else None) for row in rows
         ]
         return [row for row in treated if row is not None]
 

@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
@@ -158,11 +159,11 @@ def _wait(server: _Started, timeout: float) -> None:
     while time.monotonic() < until:
         interrupt.check()
         if server.process.poll() is not None:
-            said = server.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            why = _cause(server.log.read_text(encoding="utf-8", errors="replace"))
             stop()
             raise UserError(
-                f"the vLLM server did not start ({said[-1] if said else 'it said nothing'}): "
-                "correct sampler.arguments, or start it yourself and give sampler.url"
+                f"the vLLM server did not start ({why}): correct sampler.arguments, or start it "
+                "yourself and give sampler.url"
             )
         try:
             if httpx.get(f"{server.url}/health", timeout=5, trust_env=False).is_success:
@@ -175,3 +176,10 @@ def _wait(server: _Started, timeout: float) -> None:
         f"the vLLM server did not start within {timeout:g} s: raise sampler.timeout, or start it "
         "yourself and give sampler.url"
     )
+
+
+def _cause(log: str) -> str:
+    """Find the first error in a log, of which later ones are only the consequence."""
+    errors = re.findall(r"\b[A-Z]\w*(?:Error|Exception): .+", log)
+    lines = log.strip().splitlines()
+    return str((errors or lines[-1:] or ["it said nothing"])[0])

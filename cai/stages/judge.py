@@ -10,15 +10,15 @@ from cai.config import JudgeSource
 from cai.contracts.assistants import NoInputs
 from cai.contracts.judges import AXES, JudgeModels, JudgeSettings
 from cai.data.pairs import read_pairs
+from cai.data.records import Comparison
 from cai.data.sources import JudgeData, load_corpus
-from cai.data.splits import Splits
 from cai.judging.exam import Paper, sit
 from cai.judging.learn import SEED, learn
 from cai.judging.load import load_judge, names
 from cai.lm.load import load_chat, load_model
 from cai.pipeline.stage import Job
 from cai.results.judge import JudgeExam, JudgeReport
-from cai.sampling.fitting import Fitting
+from cai.sampling.fitting import Fitting, Sifted
 from cai.training.trainer import seed_everything
 
 log = logging.getLogger(__name__)
@@ -26,23 +26,23 @@ log = logging.getLogger(__name__)
 
 def notes(settings: JudgeSettings) -> list[str]:
     """Say which rows do not fit."""
+    return [sifted.note for sifted in _sift(settings) if sifted.note is not None]
+
+
+def _sift(settings: JudgeSettings) -> list[Sifted[Comparison]]:
+    """Find the judge's comparisons that fit the base, by axis."""
     fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
-    return _notes(settings, fitting)
-
-
-def _notes(settings: JudgeSettings, fitting: Fitting) -> list[str]:
     sets = load_corpus(settings.data).judge._asdict().items()
-    found = (fitting.note(f"judge's {axis}", splits, 0) for axis, splits in sets)
-    return [note for note in found if note is not None]
+    return [fitting.sift(f"judge's {axis}", splits, 0) for axis, splits in sets]
 
 
 def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -> None:
     """Train the judge or connect to it, and measure it on comparisons that it has not seen."""
     seed_everything(SEED)
-    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
-    for note in _notes(settings, fitting):
+    sifted = _sift(settings)
+    for note in (each.note for each in sifted if each.note is not None):
         log.warning("%s", note)
-    data = _fitting(settings, fitting)
+    data = JudgeData(*(each.rows for each in sifted))
     trained_on = {}
     if settings.judge.source is JudgeSource.labels:
         for axis in AXES:
@@ -62,12 +62,6 @@ def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -
         )
     )
     job.tracker.metrics(_numbers(exams), 0)
-
-
-def _fitting(settings: JudgeSettings, fitting: Fitting) -> JudgeData:
-    """Return the judge's comparisons as far as they fit the base."""
-    found = load_corpus(settings.data).judge._asdict()
-    return JudgeData(*(Splits(*(fitting.fit(rows, 0) for rows in s)) for s in found.values()))
 
 
 def _of_people(settings: JudgeSettings) -> list[Paper]:

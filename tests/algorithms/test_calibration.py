@@ -11,6 +11,7 @@ from cai.algorithms.calibration import (
     fold,
     reliability,
     sigmoid,
+    student_interval,
 )
 
 P = [0.1, 0.2, 0.6, 0.9, 1.0]
@@ -171,3 +172,10 @@ def test_shapes_that_differ_are_refused():
     for p, y in (([0.1, 0.2], [1]), ([], []), ([[0.1]], [[1]])):
         with pytest.raises(ValueError, match="both must be"):
             expected_calibration_error(p, y)
+
+
+def test_students_interval_by_hand():
+    found = student_interval([1.0, 2.0, 3.0, 6.0])
+    half = 3.182446 * math.sqrt(14 / 3) / 2  # t of 3 degrees of freedom; s^2 = 14 / 3
+    assert found == pytest.approx((3.0, 3.0 - half, 3.0 + half), abs=1e-5)
+    assert student_interval([4.0]) is None

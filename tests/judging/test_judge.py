@@ -77,6 +77,15 @@ def test_its_score_is_the_direction_times_the_state_and_survives_saving(tiny, tm
     assert score == pytest.approx(float(state @ direction.weights) - direction.offset)
 
 
+def test_replies_to_one_conversation_are_scored_as_if_each_were_alone(tiny):
+    direction = fit_readout(tiny, toy(range(20)), 2048)
+    judge = ReadoutJudge(tiny, {"harmlessness": direction}, 2048)
+    one, two = (human("Question 3?"),), (human("Is that so?"),)
+    asked = [Judged(one, "yes 3"), Judged(one, "no"), Judged(two, "yes"), Judged(one, "yes 4")]
+    alone = [score for each in asked for score in judge.score("harmlessness", [each])]
+    assert judge.score("harmlessness", asked) == pytest.approx(alone, abs=1e-4)
+
+
 def test_what_cannot_be_told_apart_gets_probabilities_near_a_half(tiny):
     """Labels that are noise: the temperature of cross-validation keeps the judge unsure."""
     pairs = [one if n % 2 else one.swap() for n, one in enumerate(toy(range(60)))]
