@@ -26,7 +26,7 @@ _PLACES = (
      "use a smaller model, or model.dtype=bf16"),
     ("/cai/training/", "/cai/lm/", "lower hardware.micro_tokens"),
 )  # fmt: skip
-"""Where memory ran out, from the inside outwards, and what to do about it."""
+"""What was done when memory ran out, the narrowest first, and what to do about it."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -46,11 +46,12 @@ def sentence_of(error: BaseException) -> str | None:
 def _out_of_memory(error: BaseException) -> str | None:
     if not is_out_of_memory(error):
         return None
-    frames = [f.filename.replace("\\", "/") for f in traceback.extract_tb(error.__traceback__)]
-    for file in reversed(frames):
-        for *places, advice in _PLACES:
-            if any(place in file for place in places):
-                return f"there is not enough memory: {advice}, and {GOES_ON}"
+    # Without the lines of source that a summary reads: there is little memory for that.
+    walked = traceback.walk_tb(error.__traceback__)
+    frames = [frame.f_code.co_filename.replace("\\", "/") for frame, _ in walked]
+    for *places, advice in _PLACES:
+        if any(place in file for file in frames for place in places):
+            return f"there is not enough memory: {advice}, and {GOES_ON}"
     return f"there is not enough memory: give this process more, or use a smaller model; {GOES_ON}"
 
 
@@ -78,7 +79,14 @@ def _of_disk(error: BaseException) -> str | None:
 
 
 def explain(error: BaseException) -> str:
-    """Put an error of the config in one sentence: the key, the value and what is allowed."""
+    """Put an error of the config in one sentence: the key, the value and what is allowed.
+
+    What an address may hold of a name, a key or a query is not repeated.
+    """
+    return re.sub(r"(\w+://)[^\s/'\"]*@|(://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1\2...", _explain(error))
+
+
+def _explain(error: BaseException) -> str:
     causes = list(_causes(error))
     if fault := fault_of_constitution(str(causes[0])):
         return fault

@@ -173,6 +173,8 @@ BAD = {
     "rl.ppo.clip=1" + "0" * 400: ["rl.ppo.clip=1000", "can't be applied"],
     "\x1b[31mx=1": ["x=1", "key=value"],
     "a.url=http://h/?k=sk-secret": ["a.url=...", "can't be read"],
+    "feedback.method=http://me:sk-secret@h/v1": ["feedback.method=http://...", "choice"],
+    "feedback.method='http://h/v1?sk-secret'": ["feedback.method=", "http://h/v1...", "choice"],
 }
 """A mistake, and what the sentence about it says."""
 

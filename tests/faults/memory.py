@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,7 @@ def starved(work: Callable[[], object]) -> str | None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        signal.alarm(60)
         try:
             work()
         except Exception as error:  # noqa: BLE001 - it is told, whatever it is

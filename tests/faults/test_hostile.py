@@ -15,8 +15,7 @@ from cai.dialogue import human
 from cai.lm.generate import Sampling
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
-from cai.training.data import Order
-from cai.training.sft import SFTModule
+from cai.training.sft import mean_loss
 
 FEW = range(0, 21)
 """Three commands that begin with each kind of override."""
@@ -90,22 +89,25 @@ def test_the_look_out_sees_code_that_runs_and_faults(good, tmp_path, monkeypatch
     assert ends == ["CODE RAN", "traceback"]
 
 
-def test_too_little_memory_says_which_key_to_lower(tmp_path):
+def test_too_little_memory_says_which_key_to_lower():
+    """A real limit, and a network that wants more than there is."""
     model = load_model(tiny.tiny_config(), tiny.tiny_hardware())
     model.add_adapter("a", 1)
-    prompt = model.chat.prompt((human("question " * 50),))
+    prompt = model.chat.prompt((human("a question"),))
+
+    def starve():
+        layer = model.network.get_input_embeddings()
+        layer.register_forward_pre_hook(lambda *_: torch.empty(1 << 32))
 
     def sample():
-        model.sampler.generate(None, [prompt] * 400, list(range(400)), Sampling(400))
+        starve()
+        model.sampler.generate(None, [prompt], [1], Sampling(4))
 
-    def train():
-        trees = [Tree(prompt, [[5] * 400])] * 32
+    def learn():
+        starve()
         with model.use("a"):
-            module = SFTModule(
-                model, "a", trees, tiny.tiny_supervised(batch_size=32), Order(10**6, 1)
-            )
-            tiny.train(module, tmp_path / "train")
+            mean_loss(model, [Tree(prompt, [[5, 6]])], 99)
 
     assert "lower hardware.sample_rows" in memory.starved(sample)
-    assert "lower hardware.micro_tokens" in memory.starved(train)
+    assert "lower hardware.micro_tokens" in memory.starved(learn)
     assert memory.starved(lambda: torch.ones(3)) is None
