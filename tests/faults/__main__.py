@@ -20,7 +20,7 @@ from .trials import BAD, TRIALS, table
 SHORT = ("writes", "partial", "store")
 SAID = 1500
 """Characters of what a child said that did not hold."""
-FEW = {"writes": 6, "partial": 5, "store": 3, "kills": 2, "disks": 2}
+FEW = {"writes": 5, "partial": 4, "store": 2, "kills": 2, "disks": 2}
 """Trials of each kind in the short form."""
 SHOWN = 10.0
 """Seconds between two looks at how far it is."""
