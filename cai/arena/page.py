@@ -170,11 +170,13 @@ class Page:
 
     def _talk(self, visit: Visit, talk: Talk, growing: list[str] | None) -> list[Any]:
         due = talk.last is not None
+        # What somebody has begun to type stays; what they have said is taken out of the box.
+        box = gr.update(visible=False, value="") if due else gr.update(visible=True)
         return [
             markup.head(visit.annotator, visit.axis, visit.task),
             markup.conversation(talk, growing),
             gr.update(visible=due and growing is None),
-            gr.update(visible=not due, value=""),
+            box,
             gr.update(visible=not due),
             "",
         ]
