@@ -211,14 +211,15 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     if options.tokens is not None and options.tokens < 1:
         parser.error(f"--tokens={options.tokens} must be at least 1")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
-    try:
-        converse(options, terminal or Terminal())
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (Over, KeyboardInterrupt):
-        sys.stdout.write("\n")
-    return 0
+
+    def work() -> int:
+        try:
+            converse(options, terminal or Terminal())
+        except (Over, KeyboardInterrupt):
+            sys.stdout.write("\n")
+        return 0
+
+    return command(work)
 
 
 if __name__ == "__main__":

@@ -148,11 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="delete what is of no use; with runs named, also results that they do not need",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    try:
-        return examine(options.outputs, options.prune)
-    except (UserError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return command(lambda: examine(options.outputs, options.prune))
 
 
 if __name__ == "__main__":

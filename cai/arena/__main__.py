@@ -118,11 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--ballots={options.ballots} must be at least 1")
     if not 0 < options.port < 1 << 16:
         parser.error(f"--port={options.port} must be from 1 to 65535")
-    try:
-        return open_arena(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    return command(lambda: open_arena(options), "every choice is kept, and the same command goes on")
 
 
 if __name__ == "__main__":
