@@ -25,6 +25,7 @@ from cai.arena.runs import Run, open_run
 from cai.arena.talk import SILENCE, Speaks, Talk, TalkDesk, Voice, pairs_of
 from cai.arena.weights import speakers, weights_of
 from cai.arena.words import QUESTIONS
+from cai.command import command
 from cai.dialogue import Conversation, assistant, human
 from cai.errors import UserError
 from cai.seeds import seed_of

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from cai import interrupt
 from cai.terminal import say
 
+GOES_ON = "the same command goes on where this one stopped"
 NOBODY_READS = 141
 """What a shell shows of a command whose reader has gone: 128 and the number of SIGPIPE."""
 
 
-def command(work: Callable[[], int], goes_on: str = "the same command goes on") -> int:
+def command(work: Callable[[], int], goes_on: str = GOES_ON) -> int:
     """Do the work of a command and return its exit code.
 
     A mistake ends in 1, Ctrl-C in 130, SIGTERM in 143; a fault of the program keeps its traceback.
@@ -30,7 +31,7 @@ def command(work: Callable[[], int], goes_on: str = "the same command goes on") 
         interrupt.check()
         sys.stdout.flush()
     except KeyboardInterrupt:
-        say(f"Interrupted: {goes_on} where this one stopped.")
+        say(f"Interrupted: {goes_on}.")
         code = interrupt.exit_code()
     except BrokenPipeError:
         code = NOBODY_READS

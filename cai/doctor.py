@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cai.errors import UserError
+from cai.command import command
 from cai.pipeline.inventory import (
     Condition,
     Item,

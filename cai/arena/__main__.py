@@ -25,6 +25,7 @@ from cai.arena.runs import Run, open_runs
 from cai.arena.talk import Speaks, TalkDesk, pairs_of
 from cai.arena.vote import VoteDesk
 from cai.arena.weights import speakers
+from cai.command import command
 from cai.errors import UserError
 
 PASSWORD = "CAI_ARENA_PASSWORD"
@@ -118,7 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--ballots={options.ballots} must be at least 1")
     if not 0 < options.port < 1 << 16:
         parser.error(f"--port={options.port} must be from 1 to 65535")
-    return command(lambda: open_arena(options), "every choice is kept, and the same command goes on")
+    return command(
+        lambda: open_arena(options), "every choice is kept, and the same command goes on from there"
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cai.command import command
 from cai.config import Dtype
-from cai.errors import UserError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,26 +42,20 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    command = parser()
-    options = command.parse_args(arguments)
+    reader = parser()
+    options = reader.parse_args(arguments)
     if options.public and not options.push:
-        command.error("--public is about --push")
+        reader.error("--public is about --push")
     if options.data and (options.merged or options.adapter):
-        command.error("--merged and --adapter are about --system")
+        reader.error("--merged and --adapter are about --system")
     if options.dtype and (options.data or options.adapter):
-        command.error("--dtype is about --merged")
-    try:
-        _export(options)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped\n")
-        return 130
-    return 0
+        reader.error("--dtype is about --merged")
+    return command(
+        lambda: _export(options), "nothing was left half made, and the same command begins"
+    )
 
 
-def _export(options: argparse.Namespace) -> None:
+def _export(options: argparse.Namespace) -> int:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
     # Late, for it takes seconds, and a mistake on the command line is said at once.
     from cai.export.data import take_data
@@ -85,6 +79,7 @@ def _export(options: argparse.Namespace) -> None:
     sys.stdout.write(f"{options.to}\n")
     if repository is not None:
         sys.stdout.write(f"{push(options.to, repository)}\n")
+    return 0
 
 
 if __name__ == "__main__":
