@@ -124,7 +124,7 @@ def _claim(config: DictConfig, node: str) -> None:
     made = claim(wanted)
     if made == wanted:
         return
-    with open_dict(config):
+    with read_write(config.hydra), open_dict(config):
         OmegaConf.update(config, key, str(made))
         quoted = str(made).replace("'", "\\'")  # Hydra composes the arms anew, from words
         config.hydra.overrides.hydra.append(f"{key}='{quoted}'")

@@ -192,14 +192,14 @@ def test_recipes_are_plain_json(store):
 
 
 def test_who_may_only_read_is_given_what_is_finished_and_makes_nothing(store, monkeypatch):
-    make(store, "sft", "a" * 64)
+    make(store)
 
     def refuse(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    with store.lock("sft", "a" * 64):
-        assert store.find("sft", "a" * 64)
+    with store.lock("sft", KEY):
+        assert store.find("sft", KEY)
     said = pytest.raises(UserError, match=r"\.lock belongs to somebody else: .* outputs=")
     with said, store.lock("sft", "b" * 64):
         pass
