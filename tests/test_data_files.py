@@ -4,7 +4,7 @@ import pytest
 from data_files import PAIRS, lines_of
 from hydra import compose, initialize_config_dir
 
-from cai.composition import CONF, explain, typed
+from cai.composition import CONF, typed
 from cai.config.nodes import BUILTIN
 from cai.data.files import read_files, source_of
 from cai.data.folder import read_folder
@@ -12,6 +12,7 @@ from cai.data.hub import HubSet
 from cai.data.sources import load_corpus
 from cai.errors import UserError
 from cai.evaluation.systems import held_out_prompts
+from cai.sentences import explain
 
 MANY = 60
 """Enough rows for every side of a split to have some."""

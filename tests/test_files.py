@@ -120,7 +120,7 @@ def test_a_folder_is_its_names_and_contents(tmp_path, monkeypatch, change):
 def test_what_can_not_be_read_is_said_with_its_setting(tmp_path):
     with pytest.raises(UserError, match=r"^pm\.pretrain=.*none\.jsonl can't be read: No such file"):
         digest_of_file(tmp_path / "none.jsonl", "pm.pretrain")
-    with pytest.raises(UserError, match=r"^pm\.pretrain=.* can't be read: Is a directory"):
+    with pytest.raises(UserError, match=r"^pm\.pretrain=.* is not a file: give the path of one"):
         digest_of_file(tmp_path, "pm.pretrain")
     file = write(tmp_path / "file", "")
     for path in (tmp_path / "none", file):

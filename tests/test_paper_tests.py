@@ -482,5 +482,3 @@ def test_a_part_of_the_questions_is_drawn_by_the_seed(folder):
 def test_modes_must_be_named():
     with pytest.raises(UserError, match=r"evaluate\.paper_tests\.modes=\[\]"):
         settings(modes=[])
-    with pytest.raises(UserError, match=r"evaluate\.paper_tests\.rows=0"):
-        settings(rows=0)

@@ -145,7 +145,7 @@ class DataConfig:
     revision: str | None = MISSING
     too_long: TooLong = MISSING
     bad_rows: BadRows = MISSING
-    exam: int | None = count()
+    exam: int | None = count(default=None)
     seed: int = number(-SEEDS, SEEDS)
     files: FilesConfig = field(default_factory=FilesConfig)
 

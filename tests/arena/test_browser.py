@@ -16,6 +16,7 @@ from arena.made import HOSTILE, NAMES, Says, made_run, replies_of, write_run, wr
 from cai.arena.ballots import SETS, ballots_of
 from cai.arena.talk import TalkDesk, pairs_of
 from cai.arena.vote import VoteDesk
+from cai.config import BadRows
 from cai.data.choices import read_choices
 
 pytest.importorskip("gradio", reason="the arena needs gradio: pip install -e '.[arena]'")
@@ -183,7 +184,9 @@ def test_two_people_vote_at_once_with_keys_a_reload_and_a_new_server(chromium, s
         ben.press("1")
     assert "every pair of replies is compared" in ben.page.inner_text("#ballot")
     assert not ben.page.is_visible("#vote-left")
-    found = read_choices(arena.run.choices, NAMES, {f"red_team-{n}" for n in range(8)})
+    found = read_choices(
+        arena.run.choices, NAMES, {f"red_team-{n}" for n in range(8)}, BadRows.strict
+    )
     assert Counter(choice.annotator for choice in found) == {"Ann": 2, "Ben": 24}
     ann.check_safe()
     ben.check_safe()

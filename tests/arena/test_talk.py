@@ -7,6 +7,7 @@ import pytest
 from arena.made import NAMES, Says, made_run, written
 
 from cai.arena.talk import SILENCE, TalkDesk, pairs_of
+from cai.config import BadRows
 from cai.data.choices import read_choices
 from cai.dialogue import assistant, human
 from cai.errors import UserError
@@ -56,7 +57,7 @@ def test_choices_are_read_by_an_evaluation(tmp_path):
     assert [(row["a"], row["b"]) for row in rows] == [e.systems for e in talk.exchanges]
     assert [row["replies"]["a"] for row in rows] == [e.replies[0] for e in talk.exchanges]
     assert [len(row["messages"]) for row in rows] == [1, 3]
-    found = read_choices(run.choices, NAMES, set())
+    found = read_choices(run.choices, NAMES, set(), BadRows.strict)
     assert [(c.prompt_id, c.sample, c.outcome, c.axis) for c in found] == [
         (talk.id, 0, 1.0, AXIS), (talk.id, 1, 0.0, AXIS)
     ]  # fmt: skip

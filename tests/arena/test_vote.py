@@ -10,6 +10,7 @@ from cai.arena.ballots import ballots_of
 from cai.arena.choosing import name_of
 from cai.arena.runs import open_run, open_runs
 from cai.arena.vote import VoteDesk
+from cai.config import BadRows
 from cai.data.choices import read_choices
 from cai.errors import UserError
 
@@ -150,7 +151,7 @@ def test_a_choice_is_written_as_an_evaluation_reads_it(tmp_path):
     assert [(row["a"], row["b"]) for row in rows] == [
         (s.left.system, s.right.system) for s in shown
     ]
-    choices = read_choices(run.choices, NAMES, {f"red_team-{n}" for n in range(8)})
+    choices = read_choices(run.choices, NAMES, {f"red_team-{n}" for n in range(8)}, BadRows.strict)
     assert [c.outcome for c in choices] == [1.0, 0.0, 0.5]
     assert {c.annotator for c in choices} == {"ann"}
 
@@ -203,7 +204,7 @@ def test_a_choice_can_be_mended(tmp_path):
     assert desk.choose("ann", AXIS, first.ballot.key, "right")
     assert desk.progress("ann", AXIS).done == 2
     assert len(written(run)) == 3
-    found = read_choices(run.choices, NAMES, {f"red_team-{n}" for n in range(8)})
+    found = read_choices(run.choices, NAMES, {f"red_team-{n}" for n in range(8)}, BadRows.strict)
     assert [c.outcome for c in found] == [0.0, 1.0]
     assert desk.show("ann", AXIS).ballot not in (first.ballot, second.ballot)
 
