@@ -23,12 +23,13 @@ from hydra import compose, initialize_config_dir
 
 from cai.algorithms.calibration import expected_calibration_error, fold
 from cai.composition import CONF, schema, typed
-from cai.config import ComparisonPrinciple, Config, Method
+from cai.config import BadRows, ComparisonPrinciple, Config, Method
 from cai.constitution.principles import Constitution
-from cai.data.hh import parse_pair
+from cai.data.forms import Forms
 from cai.data.paper_evals import PaperTest, read_paper_tests
 from cai.data.records import Comparison, Prompt
-from cai.data.rows import numbered_rows
+from cai.data.rows import read_placed
+from cai.data.source import Source
 from cai.data.sources import load_corpus
 from cai.dialogue import Role
 from cai.labelling.answers import FeedbackModel, Shown
@@ -53,7 +54,7 @@ METHODS = {
 
 def comparisons(folder: Path, rows: int) -> list[Comparison]:
     """Read the HHH comparisons as dialogues that share their prompt, the better reply first."""
-    [file] = [f for f in read_paper_tests(folder) if f.test is PaperTest.hhh]
+    [file] = [f for f in read_paper_tests(folder, BadRows.skip) if f.test is PaperTest.hhh]
     found = []
     for item in sorted(file.items, key=lambda item: seed_of(0, item.id))[:rows]:
         good, bad = item.talks
@@ -65,13 +66,8 @@ def comparisons(folder: Path, rows: int) -> list[Comparison]:
 
 def other_comparisons(path: Path, rows: int) -> list[Comparison]:
     """Read human choices in the format of Anthropic/hh-rlhf; rows that are no pair are left out."""
-    found = []
-    for number, row in numbered_rows(path):
-        try:
-            pair = parse_pair(row, "human", "human")
-        except ValueError:
-            continue
-        found.append(replace(pair, prompt=replace(pair.prompt, id=str(number))))
+    read = read_placed(Source("--data", path), Forms("human", "human").comparison, BadRows.skip)
+    found = [replace(pair, prompt=replace(pair.prompt, id=str(n))) for _, n, pair in read]
     return sorted(found, key=lambda pair: seed_of(0, pair.prompt.id))[:rows]
 
 

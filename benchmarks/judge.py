@@ -19,13 +19,14 @@ from pathlib import Path
 
 from side_by_side import settings, table
 
-from cai.config import JudgeConfig
+from cai.config import BadRows, JudgeConfig
 from cai.contracts.judges import AXES, JudgeModels
 from cai.contracts.table import stages
-from cai.data.hh import parse_pair
+from cai.data.forms import Forms
 from cai.data.paper_evals import PaperTest, read_paper_tests
 from cai.data.records import Comparison, Prompt
-from cai.data.rows import numbered_rows
+from cai.data.rows import read_rows
+from cai.data.source import Source
 from cai.judging.exam import Paper, sit
 from cai.judging.load import load_judge
 from cai.lm.load import load_model
@@ -44,16 +45,13 @@ def pairs(folder: Path, patterns: list[str]) -> Iterator[Comparison]:
     """Yield the comparisons of a set whose sides differ in their last reply alone."""
     paths = itertools.chain.from_iterable(sorted(folder.glob(pattern)) for pattern in patterns)
     for path in paths:
-        for _, row in numbered_rows(path):
-            try:
-                yield parse_pair(row, "people", "people")
-            except ValueError:
-                continue
+        forms = Forms("people", "people")
+        yield from read_rows(Source("--data", path), forms.comparison, BadRows.skip)
 
 
 def of_paper(folder: Path) -> Iterator[Comparison]:
     """Yield the paper's own comparisons, the better dialogue first."""
-    tests = {test.test: test.items for test in read_paper_tests(folder)}
+    tests = {test.test: test.items for test in read_paper_tests(folder, BadRows.skip)}
     for item in tests[PaperTest.hhh]:
         better, worse = item.talks
         if better[:-1] == worse[:-1]:

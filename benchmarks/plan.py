@@ -16,9 +16,9 @@ import random
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
+from made_rows import made_pair, made_words
 from side_by_side import settings
 
 from cai.contracts.table import stages
@@ -26,23 +26,6 @@ from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
 from cai.run import describe
 
-SYLLABLES = (
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "je",
-    "ki",
-    "lo",
-    "mu",
-    "na",
-    "pe",
-    "ri",
-    "so",
-    "tu",
-)
 HUGE = 500
 """One row in so many is far longer than any context."""
 
@@ -50,26 +33,14 @@ HUGE = 500
 def write_hh_shape(folder: Path, rows: int, seed: int = 0) -> None:
     """Write both subsets in the published format, half of the rows in each."""
     chance = random.Random(seed)
-    lexicon = ["".join(chance.choices(SYLLABLES, k=chance.randint(1, 3))) for _ in range(5000)]
+    lexicon = made_words(chance)
     for subset in ("harmless-base", "helpful-base"):
         (folder / subset).mkdir(parents=True, exist_ok=True)
         path = folder / subset / "train.jsonl.gz"
         with gzip.open(path, "wt", encoding="utf-8", compresslevel=1) as file:
             for number in range(rows // 2):
-                chosen, rejected = _pair(chance, lexicon, number % HUGE == HUGE - 1)
+                chosen, rejected = made_pair(chance, lexicon, number % HUGE == HUGE - 1)
                 file.write(json.dumps({"chosen": chosen, "rejected": rejected}) + "\n")
-
-
-def _pair(chance: random.Random, lexicon: Sequence[str], huge: bool) -> tuple[str, str]:
-    """Make a dialogue of one to five questions with two last replies."""
-
-    def said(mean: float) -> str:
-        return " ".join(chance.choices(lexicon, k=max(2, int(chance.expovariate(1 / mean)))))
-
-    talk = f"\n\nHuman: {said(4000 if huge else 20)}"
-    for _ in range(chance.choices(range(5), (30, 30, 20, 12, 8))[0]):
-        talk += f"\n\nAssistant: {said(45)}\n\nHuman: {said(15)}"
-    return talk + f"\n\nAssistant: {said(45)}", talk + f"\n\nAssistant: {said(45)}"
 
 
 def main() -> None:

@@ -36,7 +36,7 @@ from side_by_side import (
     train_to_the_end,
 )
 
-from cai.config import Config
+from cai.config import BadRows, Config
 from cai.data.hh import read_hh_rlhf
 from cai.data.sources import load_corpus
 from cai.lm.heads import ScalarHead, ScalarModel, save_model
@@ -113,7 +113,7 @@ def _row(tree: Tree) -> dict[str, list[int]]:
 def read_sets(config: Config, model: LanguageModel, args: argparse.Namespace) -> Sets:
     """Draw pairs at random; one with a side of more than ``--max-tokens`` is left out."""
     if args.data:
-        config.data.folder = args.data
+        config.data.folder, config.data.bad_rows = args.data, BadRows.skip
         comparisons = read_hh_rlhf(config.data, "harmless-base")
     else:
         comparisons = [pair for part in load_corpus(config.data).helpful_pairs for pair in part]

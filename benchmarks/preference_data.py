@@ -35,9 +35,10 @@ from cai.algorithms.calibration import (
     sigmoid,
 )
 from cai.config import Config
-from cai.data.hh import parse_pair
+from cai.data.forms import Forms
 from cai.data.records import Comparison
-from cai.data.rows import numbered_rows
+from cai.data.rows import collect
+from cai.data.source import Source
 from cai.data.splits import family
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel, load_model
@@ -84,16 +85,15 @@ def read_parts(args: argparse.Namespace, model: LanguageModel) -> tuple[Parts, i
         raise SystemExit(f"--data {args.data} must hold {' and '.join(FILES[args.set])}")
     by_family: dict[str, list[Comparison]] = {}
     left_out = 0
-    for row in (row for path in paths for _, row in numbered_rows(path)):
-        try:
-            comparison = parse_pair(row, args.set, "human")
-        except ValueError:  # a published row that is no dialogue
-            left_out += 1
-            continue
-        if longest(model, comparison) > args.max_tokens:
-            left_out += 1
-            continue
-        by_family.setdefault(family(comparison.prompt.conversation), []).append(comparison)
+    for path in paths:
+        forms = Forms(args.set, "human")
+        read, faults = collect(Source("--data", path), forms.comparison)
+        left_out += faults.count  # published rows that are no dialogues
+        for comparison in (placed.record for placed in read):
+            if longest(model, comparison) > args.max_tokens:
+                left_out += 1
+                continue
+            by_family.setdefault(family(comparison.prompt.conversation), []).append(comparison)
     families = sorted(by_family)
     random.Random(args.seed).shuffle(families)
     parts = Parts([], [], [])

@@ -6,6 +6,7 @@ misspelt key answer at once.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -19,19 +20,18 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-from cai import interrupt, parallel, sweep
-from cai.composition import CONF, explain, schema, typed
+from cai import parallel, sweep
+from cai.command import command
+from cai.composition import CONF, schema, typed
 from cai.errors import UserError
+from cai.sentences import explain, sentence_of
+from cai.terminal import say
 
 log = logging.getLogger("cai")
 
 Objectives = tuple[float, float, float]
 """Harmlessness Elo, helpfulness Elo and evasiveness of the policy."""
-
-FULL_DISK = {28, 122}
-"""Error numbers: no space left on the device, quota exceeded."""
 
 
 def _launch(cfg: DictConfig) -> Objectives | None:
@@ -52,15 +52,11 @@ def _launch(cfg: DictConfig) -> Objectives | None:
 
         run(config, folder)
         return sweep.objectives(folder)
-    except (UserError, OmegaConfBaseException) as error:
-        sweep.fail(explain(error))
-    except OSError as error:
-        if error.errno not in FULL_DISK:
+    except Exception as error:
+        sentence = sentence_of(error)
+        if sentence is None:
             raise
-        sweep.fail(
-            f"the disk is full ({error.filename or cfg.outputs}): free some space and run the same "
-            "command, which goes on where this one stopped"
-        )
+        sweep.fail(sentence)
     return None
 
 
@@ -90,8 +86,13 @@ def _own_folder() -> Iterator[None]:
         yield
 
 
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
 def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
+    if error.errno not in DENIED and (said := sentence_of(error)):
+        return said
     given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
     outputs = Path(given.partition("=")[2]).resolve()
     blocked = Path(error.filename or "/").resolve()
@@ -106,24 +107,28 @@ def _not_writable(error: OSError) -> str:
 def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
+    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback
     if not CONF.is_dir():
-        sys.stderr.write(f"{CONF} is missing: install the package again\n")
+        say(f"{CONF} is missing: install the package again")
         return 1
-    interrupt.listen()
+    return command(_main)
+
+
+def _main() -> int:
     try:
         schema()
         with _own_folder():
             launch()
-        interrupt.check()
-    except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted: the same command goes on where this one stopped.\n")
-        return 130
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        sweep.failures.append(explain(error))
+    except sweep.Refused as refused:
+        sweep.failures.append(str(refused))
     except OSError as error:
         sweep.failures.append(_not_writable(error))
+    except Exception as error:
+        if HydraConfig.initialized() and not isinstance(error, HydraException):
+            raise  # it was not in the words that were given
+        sweep.failures.append(explain(error))
     for sentence in sweep.failures:
-        sys.stderr.write(f"{sentence}\n")
+        say(sentence)
     return 1 if sweep.failures else 0
 
 

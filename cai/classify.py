@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cai.command import command
+from cai.config import RowFormat
+from cai.data.rows import read_whole
+from cai.data.source import Source
 from cai.errors import UserError
 from cai.evasiveness.classifier import Read, Reading, by_rules
 from cai.evasiveness.text import Exchange
+from cai.files import replacing
 
 if TYPE_CHECKING:
     from cai.lm.load import LanguageModel
@@ -35,12 +38,12 @@ def _speech(message: object) -> tuple[str, str]:
     if not isinstance(message, Mapping):
         raise ValueError("'messages' must hold objects with a role and a content")
     role, content = message.get("role"), message.get("content")
-    if role not in {*_SPEAKERS, "system"} or not isinstance(content, str):
+    if role not in (*_SPEAKERS, "system") or not isinstance(content, str):
         raise ValueError("a message needs a role (user, assistant or system) and a text as content")
     return role, content
 
 
-def read_reply(row: object) -> tuple[str, str]:
+def read_reply(row: Mapping[str, Any]) -> tuple[str, str]:
     r"""Take the prompt and the reply out of a row.
 
     Args:
@@ -53,8 +56,6 @@ def read_reply(row: object) -> tuple[str, str]:
     Raises:
         ValueError: Says what the row lacks.
     """
-    if not isinstance(row, dict):
-        raise ValueError("a row must be a JSON object")
     if "messages" not in row or "response" in row:
         prompt, response = row.get("prompt"), row.get("response")
         if not isinstance(prompt, str) or not isinstance(response, str):
@@ -118,19 +119,9 @@ def with_findings(row: dict[str, Any], reading: Reading) -> dict[str, Any]:
     }
 
 
-def _rows(source: Path) -> Iterator[tuple[dict[str, Any], Exchange]]:
-    """Yield the rows and what is to be classified in them; blank lines are passed over."""
-    with source.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                yield row, read_reply(row)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{source}, line {number}: not JSON ({error.msg}).") from error
-            except ValueError as error:
-                raise UserError(f"{source}, line {number}: {error}.") from error
+def _row(row: dict[str, Any]) -> tuple[dict[str, Any], Exchange]:
+    """Return a row and what is to be classified in it."""
+    return row, read_reply(row)
 
 
 def classify_file(source: Path, target: Path, read: Read = by_rules) -> int:
@@ -149,38 +140,24 @@ def classify_file(source: Path, target: Path, read: Read = by_rules) -> int:
     """
     if not target.parent.is_dir():
         raise UserError(f"{target.parent}: there is no such folder to write to.")
-    partial: str | None = None
     try:
-        rows = list(_rows(source))
+        rows = read_whole(Source("IN", source, format=RowFormat.jsonl), _row)
         readings = read([exchange for _, exchange in rows])
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=target.parent, prefix=f".{target.name}.", delete=False
-        ) as out:
-            partial = out.name
-            for (row, _), reading in zip(rows, readings, strict=True):
-                out.write(json.dumps(with_findings(row, reading), ensure_ascii=False) + "\n")
-        Path(partial).chmod(0o666 & ~_umask())
-        Path(partial).replace(target)
-        partial = None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not UTF-8 text.") from error
+        found = [with_findings(row, each) for (row, _), each in zip(rows, readings, strict=True)]
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        with replacing(target) as scratch, scratch.open("w", encoding="utf-8") as out:
+            out.writelines(lines)
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror}.") from error
-    finally:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
     return len(rows)
-
-
-def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    return command(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cai.classify", description="Add the style of each reply to a JSONL file."
     )
@@ -189,12 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rules", action="store_true", help="the quick form, without a model")
     parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
     options = parser.parse_args(arguments)
-    try:
-        read = by_rules if options.rules else by_meaning(options.hardware)
-        classify_file(options.source, options.target, read)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    read = by_rules if options.rules else by_meaning(options.hardware)
+    classify_file(options.source, options.target, read)
     return 0
 
 

@@ -6,25 +6,26 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cai.config import (
     ComparisonPrinciple,
     Config,
     ConstitutionConfig,
+    HardwareConfig,
     RevisionPrinciple,
     schema_of,
 )
@@ -41,6 +42,9 @@ def _shipped(name: str) -> Path:
 CONF, SWEEPS = _shipped("conf"), _shipped("sweeps")
 
 PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
+
+LONGEST = 120
+"""Signs of the command line that are repeated in an error."""
 
 Fault = tuple[yaml.Node, str]
 """A place in a YAML file and what is wrong there."""
@@ -72,9 +76,14 @@ def schema() -> type[Config]:
 def typed(cfg: DictConfig) -> Config:
     """Check types and ranges and leave Hydra's world; nodes of stages not in the chain stay out."""
     kind = schema()
-    for key in cfg:
-        if key not in kind.__dataclass_fields__:
-            raise UserError(_unknown_key(str(key)))
+    known = set(keys(kind))
+    for found in _given(cfg):
+        if found not in known:
+            raise UserError(unknown_key(found))
+    there = set(cfg.keys())
+    for item in fields(kind):
+        if item.name not in there:
+            raise UserError(f"~{item.name} takes out what a run needs: leave it out")
     left_out = {name for name in stages() if OmegaConf.is_missing(cfg, name)}
     missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key not in left_out)
     if missing:
@@ -83,33 +92,36 @@ def typed(cfg: DictConfig) -> Config:
     return kind(**nodes)
 
 
+def _given(node: Any, prefix: str = "") -> Iterator[str]:
+    """List the keys of a composed config, but not what is in those that may hold anything."""
+    if OmegaConf.is_list(node):
+        for n in range(len(node)):
+            yield from _given(node._get_node(n), prefix)
+    elif OmegaConf.is_dict(node) and not node._is_missing() and not node._is_none():
+        closed = is_dataclass(OmegaConf.get_type(node))
+        for name in node if closed or not prefix else ():
+            key = f"{prefix}.{name}" if prefix else str(name)
+            yield key
+            yield from _given(node._get_node(name), key)
+
+
 def _leave(cfg: DictConfig, key: str) -> Any:
     node = cfg[key]
     return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
 
 
-def explain(error: BaseException) -> str:
-    """Put an error in one sentence that names the key, the value and what is allowed."""
-    causes = list(_causes(error))
-    if fault := _fault_of_constitution(str(causes[0])):
-        return fault
-    for cause in causes:
-        if isinstance(cause, UserError):
-            return str(cause)
-    text = _one_line(str(causes[0]))
-    if found := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(found.group(1))
-    if found := re.search(r"Could not find '([^']+)/([^/']+)'", text):
-        return _not_there(*found.groups())
-    if found := re.search(r"Error merging override (\S+?)=(.*?)(?: |$)", text):
-        key, value = found.groups()
-        inner = [name for name in _keys(schema()) if name.rpartition(".")[0] == key]
-        reason = f"set one of {', '.join(inner)}" if inner else _reason(causes)
-        return f"{key}={value} is not allowed: {reason}"
-    if found := re.search(r"Error parsing override '(.*?)'", text):
-        return f"{found.group(1)!r} is not an override: write it as key=value"
-    reason = _reason(causes)
-    return text if reason in text else f"{text} ({reason})"
+def hardware_node(name: str, changes: Sequence[str] = ()) -> HardwareConfig:
+    """Compose the node ``hardware`` alone, for a command that runs no stage.
+
+    Args:
+        name: A file of conf/hardware.
+        changes: Overrides.
+    """
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        values = compose(overrides=[f"+hardware={name}", *changes]).hardware
+    node: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(HardwareConfig), values))
+    assert isinstance(node, HardwareConfig)
+    return node
 
 
 def constitution_fault(path: Path) -> str | None:
@@ -119,7 +131,7 @@ def constitution_fault(path: Path) -> str | None:
     return fault and f"{path}:{fault[0].start_mark.line + 1}: {fault[1]}"
 
 
-def _fault_of_constitution(text: str) -> str | None:
+def fault_of_constitution(text: str) -> str | None:
     """Find the line to blame if an error speaks of the file of a constitution."""
     if named := re.match(r"In 'constitution/([^']+)'", text):
         name = named.group(1)
@@ -175,46 +187,15 @@ def _faults_of_keys(node: yaml.Node, kind: type[Any], what: str) -> Iterator[Fau
             yield node, f"{what} lacks the key {item.name!r}"
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _one_line(text: str) -> str:
-    kept = [
-        line.strip()
-        for line in text.splitlines()
-        if not re.match(r"\s*(full_key|object_type|reference_type|Config search path)\b", line)
-        and "provider=" not in line
-    ]
-    return " ".join(line for line in kept if line)
-
-
-def _reason(causes: list[BaseException]) -> str:
-    """Return what OmegaConf says about a value: of what type or which options it should be."""
-    for cause in causes[1:]:
-        if isinstance(cause, OmegaConfBaseException):
-            return _one_line(str(cause))
-    return _one_line(str(causes[-1]))
-
-
-def _not_there(group: str, option: str) -> str:
-    if group.startswith("hydra/"):  # Hydra's own groups grow with its plugins
-        extra = option.partition("_")[0]
-        return f"{group}={option} is not installed: pip install 'constitutional-ai[{extra}]'"
-    options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    return f"{group}={option} is not there: use one of {', '.join(options)}"
-
-
-def _unknown_key(key: str) -> str:
-    known = list(_keys(schema()))
+def unknown_key(key: str) -> str:
+    """Say that there is no such key, and which there are that look like it."""
+    known = list(keys(schema()))
     close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     advice = f"did you mean {' or '.join(close)}?" if close else "python -m cai --help lists all"
     return f"{key} is not a key of the config: {advice}"
 
 
-def _keys(node: type[Any], prefix: str = "") -> Iterator[str]:
+def keys(node: type[Any], prefix: str = "") -> Iterator[str]:
     """List every key of the schema with its dots."""
     hints = get_type_hints(node)
     for item in fields(node):
@@ -222,4 +203,4 @@ def _keys(node: type[Any], prefix: str = "") -> Iterator[str]:
         hint = hints[item.name]
         inner = next((arg for arg in getattr(hint, "__args__", ()) if is_dataclass(arg)), hint)
         if is_dataclass(inner) and isinstance(inner, type):
-            yield from _keys(inner, f"{prefix}{item.name}.")
+            yield from keys(inner, f"{prefix}{item.name}.")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from cai.command import command
 from cai.errors import UserError
 
 NAME = "Constitutional AI"
@@ -263,16 +264,16 @@ def publish(entity: str | None, project: str) -> list[str]:
 
 def main() -> int:
     """Return the exit code."""
+    return command(_main)
+
+
+def _main() -> int:
     summary = "Write the dashboards of a W&B project: a workspace and a report."
     parser = argparse.ArgumentParser(prog="python -m cai.dashboard", description=summary)
     parser.add_argument("--project", required=True, help="tracking.project of the runs")
     parser.add_argument("--entity", help="team or user; default: yours")
     arguments = parser.parse_args()
-    try:
-        addresses = publish(arguments.entity, arguments.project)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    addresses = publish(arguments.entity, arguments.project)
     sys.stdout.write("".join(f"{address}\n" for address in addresses))
     return 0
 

@@ -70,7 +70,7 @@ def from_messages(messages: Iterable[Mapping[str, Any]]) -> Conversation:
     turns = []
     for number, message in enumerate(messages, start=1):
         role, content = message.get("role"), message.get("content")
-        if role not in {"user", "assistant"} or not isinstance(content, str):
+        if role not in ("user", "assistant") or not isinstance(content, str):
             raise ValueError(
                 f"message {number} needs a role (user or assistant) and a text as content"
             )

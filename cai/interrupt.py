@@ -1,4 +1,4 @@
-"""Ctrl-C that can't get lost.
+"""Ctrl-C that can't get lost, and SIGTERM, which means the same.
 
 Libraries swallow a KeyboardInterrupt that arrives while they are imported or in a callback of
 theirs, and the run would go on as if nothing had been said. So it is noted as well as raised, and
@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from types import FrameType
 
-_seen = threading.Event()
+_seen: list[int] = []
 
 
 def listen() -> None:
-    """Note Ctrl-C from now on, in the main thread; one that gets lost makes no noise."""
+    """Note both signals from now on, in the main thread; one that gets lost makes no noise."""
     _seen.clear()
-    signal.signal(signal.SIGINT, _note)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _note)
     sys.unraisablehook = _report
 
 
@@ -26,14 +26,19 @@ def check() -> None:
     """Raise an interrupt that somebody else has swallowed.
 
     Raises:
-        KeyboardInterrupt: If Ctrl-C was pressed since ``listen``.
+        KeyboardInterrupt: If either signal came since ``listen``.
     """
-    if _seen.is_set():
+    if _seen:
         raise KeyboardInterrupt
 
 
+def exit_code() -> int:
+    """Return what a shell expects of a command that a signal ended: 130, or 143 for SIGTERM."""
+    return 128 + (_seen[0] if _seen else signal.SIGINT)
+
+
 def _note(number: int, frame: FrameType | None) -> None:
-    _seen.set()
+    _seen.append(number)
     raise KeyboardInterrupt
 
 

@@ -7,11 +7,13 @@ base change.
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
+from cai.command import command
 from cai.composition import CONF, schema, typed
 from cai.config import HelpfulConfig
 from cai.config.nodes import PREPARED
@@ -25,7 +27,7 @@ from cai.tracking import Tracker
 log = logging.getLogger("cai")
 
 
-def main() -> None:
+def main() -> int:
     """Train it afresh by the defaults of conf/ and put it in its place."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     schema()
@@ -40,7 +42,8 @@ def main() -> None:
         model.add_adapter(ADAPTER, 0, out.model)
         ship(model, ADAPTER, made_for(settings, model), PREPARED)
     log.info("written: %s", PREPARED)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(command(main))

@@ -19,7 +19,9 @@ from cai.lm.load import load_model
 from cai.lm.speed import measure
 from cai.pipeline.cost import Cost, cost_of
 from cai.pipeline.execute import execute
+from cai.pipeline.inventory import NEEDS, RESULT
 from cai.pipeline.plan import State, Step, plan
+from cai.pipeline.stage import TARGET, result_name
 from cai.pipeline.store import Store
 from cai.report import collect, comparison_table, write_report
 
@@ -47,14 +49,17 @@ def _run(config: Config, folder: Path) -> None:
     memory = footprints(steps, config)
     check_memory(memory, config)
     if parallel.is_global_zero():
+        names = [result_name(step.stage.name, step.key) for step in steps]
+        write_json(folder / NEEDS, names)
         log.info("\n%s", describe(steps, config, memory))
     result = execute(steps, config, store, folder)
     if not parallel.is_global_zero():
         return
+    write_json(folder / TARGET, {"artifact": str(result.path.resolve())})
     if result.stage != "evaluate":
         log.info("result: %s", result.path)
         return
-    write_json(folder / "result.json", {"artifact": str(result.path.resolve())})
+    write_json(folder / RESULT, {"artifact": str(result.path.resolve())})
     found = collect([result.path])
     report = write_report(found, folder / "report.html")
     log.info("\n%s\n\nreport: %s", comparison_table(found), report)

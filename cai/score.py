@@ -16,21 +16,25 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from cai.command import command
+from cai.config import RowFormat
+from cai.data.foreign import rows_of
+from cai.data.rows import read_whole
+from cai.data.source import Source
 from cai.errors import UserError
+from cai.files import flush, write_text
 
 if TYPE_CHECKING:
     from cai.scorer import Scorer
-
-SHOWN = 20
-"""Bad rows that are named one by one."""
 
 
 def score_file(scorer: Scorer, source: Path, target: Path, size: int) -> int:
@@ -55,10 +59,11 @@ def score_file(scorer: Scorer, source: Path, target: Path, size: int) -> int:
         partial = target.with_name(target.name + ".partial")
         stamp = target.with_name(target.name + ".partial.key")
         key = _digest(f"{scorer.key} {_digest(source.read_bytes())} {size}".encode())
-        done = _kept_rows(partial, size) if _belongs(partial, stamp, key) else 0
-        stamp.write_text(key, encoding="utf-8")
+        done = _kept_rows(partial, source, size) if _belongs(partial, stamp, key) else 0
+        write_text(stamp, key)
         _score_rest(scorer, source, partial, (done, count, size))
         partial.replace(target)
+        flush(target.parent)
         stamp.unlink()
     except OSError as error:
         raise UserError(f"{error.filename or source}: {error.strerror}.") from error
@@ -71,23 +76,7 @@ def check_rows(scorer: Scorer, source: Path) -> int:
     Raises:
         UserError: Names every row that can't be, by its line.
     """
-    faults, count = [], 0
-    for number, line in _lines(source):
-        try:
-            row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()
-            scorer.tree(row)
-        except json.JSONDecodeError as error:
-            faults.append(f"{source}, line {number}: not JSON ({error.msg}).")
-        except UnicodeError:
-            faults.append(f"{source}, line {number}: not UTF-8 text.")
-        except ValueError as error:
-            faults.append(f"{source}, line {number}: {error}.")
-        count += 1
-    if faults:
-        rest = f"\nand {len(faults) - SHOWN} more." if len(faults) > SHOWN else ""
-        raise UserError("\n".join(faults[:SHOWN]) + rest)
-    return count
+    return sum(read_whole(_file(source), lambda row: scorer.tree(row) is not None))
 
 
 def _score_rest(
@@ -95,8 +84,7 @@ def _score_rest(
 ) -> None:
     """Append the scores of the rows that are still to do."""
     done, count, size = progress
-    rows = (cast(dict[str, Any], json.loads(line)) for _, line in _lines(source))
-    rest = islice(rows, done, None)
+    rest = islice((row.value for row in rows_of(_file(source))), done, None)
     with (
         partial.open("a", encoding="utf-8") as out,
         tqdm(total=count, initial=done, desc="score", unit="row", leave=False, disable=None) as bar,
@@ -104,30 +92,46 @@ def _score_rest(
         while part := list(islice(rest, size)):
             out.writelines(scorer.scored(part))
             out.flush()
+            os.fsync(out.fileno())
             bar.update(len(part))
 
 
 def _belongs(partial: Path, stamp: Path, key: str) -> bool:
     """Tell whether an unfinished file is of the same rows and PM; another one is removed."""
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == key:
+    if stamp.is_file() and stamp.read_bytes() == key.encode():
         return True
     partial.unlink(missing_ok=True)
     return False
 
 
-def _kept_rows(partial: Path, size: int) -> int:
-    """Cut an unfinished file behind its last whole part and return how many rows it has.
+def _kept_rows(partial: Path, source: Path, size: int) -> int:
+    """Cut an unfinished file behind its last sound part and return how many rows it has.
 
-    Rows scored together are scored together again, so that a score has the same bits whether or
-    not the run was interrupted.
+    A row is sound if it is that of the source with a score. Rows scored together are scored
+    together again, so that a score has the same bits whether or not the run was interrupted.
     """
     if not partial.is_file():
         return 0
     with partial.open("rb+") as file:
-        lengths = [len(line) for line in file if line.endswith(b"\n")]
+        lengths = []
+        for line, (_, asked) in zip(file, _lines(source), strict=False):
+            if not _is_scored(line, asked):
+                break
+            lengths.append(len(line))
         kept = len(lengths) // size * size
         file.truncate(sum(lengths[:kept]))
     return kept
+
+
+def _is_scored(line: bytes, asked: bytes) -> bool:
+    """Tell whether a line is a row that was asked for, with its score."""
+    try:
+        row = json.loads(line)
+        score = row.pop("score")
+        known = {key: value for key, value in json.loads(asked).items() if key != "score"}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return line.endswith(b"\n") and isinstance(score, float) and row == known
 
 
 def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
@@ -136,12 +140,20 @@ def _lines(source: Path) -> Iterator[tuple[int, bytes]]:
         yield from ((n, line) for n, line in enumerate(file, start=1) if line.strip())
 
 
+def _file(source: Path) -> Source:
+    return Source("IN", source, format=RowFormat.jsonl)
+
+
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
+    return command(lambda: _main(arguments))
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m cai.score", description="Add a preference model's score to each reply."
     )
@@ -160,15 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from cai.scorer import load_scorer
 
     quieten()
-    try:
-        scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
-        score_file(scorer, options.source, options.target, options.batch)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on where this one stopped\n")
-        return 130
+    scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
+    score_file(scorer, options.source, options.target, options.batch)
     return 0
 
 

@@ -9,11 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-
-from cai.composition import CONF
-from cai.config import HardwareConfig
+from cai.composition import hardware_node
 from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
 from cai.lm.language_model import LanguageModel
@@ -80,23 +76,13 @@ def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) ->
             f"--pm={folder} is no preference model: give a folder outputs/artifacts/pm-..., or the "
             "folder model or twin in it"
         )
-    device = _typed(HardwareConfig, _hardware(hardware, micro_tokens))
+    changes = [] if micro_tokens is None else [f"hardware.micro_tokens={micro_tokens}"]
+    device = hardware_node(hardware, changes)
     model, reward = load_saved(saved, device)
     files = saved.pm.record()["files"]
     identity = [files, saved.name, str(model.device), device.micro_tokens]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     return Scorer(model, reward, device.micro_tokens, key)
-
-
-def _hardware(name: str, micro_tokens: int | None) -> Any:
-    """Compose the node as the command of the pipeline does."""
-    changes = [] if micro_tokens is None else [f"hardware.micro_tokens={micro_tokens}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(overrides=[f"+hardware={name}", *changes]).hardware
-
-
-def _typed(schema: type[Any], values: Any) -> Any:
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), values))
 
 
 def read_dialogue(row: object) -> tuple[Conversation, str]:

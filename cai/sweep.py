@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,19 +18,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from cai.composition import explain, typed
+from cai.composition import typed
 from cai.config import Config, TrackingConfig
-from cai.errors import UserError
+from cai.errors import SecretError, UserError
+from cai.files import claim, write_text
+from cai.pipeline.inventory import RESULT
+from cai.sentences import explain
+from cai.terminal import plain
 
 log = logging.getLogger("cai")
 
 FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
-RESULT = "result.json"
-"""In the folder of an arm that reached an evaluation: where the result is."""
 HOW = (
     "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking",
 )  # fmt: skip
@@ -41,11 +45,42 @@ failures: list[str] = []
 """What went wrong in this command, for its last lines and its exit code."""
 
 
+class Refused(BaseException):
+    """A config that nothing is made of, not even a folder.
+
+    Hydra's callbacks swallow every Exception, and it writes a config down before it runs anything.
+    """
+
+
 class Sweep(Callback):
-    """Hydra calls this at the start and the end of a sweep and of each of its arms."""
+    """Hydra calls this at the start and the end of a run, of a sweep and of each of its arms."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the config before it is written anywhere, into a folder that no other run has.
+
+        Raises:
+            Refused: If it is not sound; it may hold a secret.
+        """
+        HydraConfig.instance().set_config(config)
+        try:
+            typed(_of_the_job(config))
+        except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
+            raise Refused(explain(error)) from error
+        _claim(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say how many stage runs the arms share."""
+        """Say how many stage runs the arms share, in a folder that no other sweep has.
+
+        Raises:
+            Refused: If a key or a password would be written to the folder of the sweep.
+        """
+        given = [*config.hydra.overrides.task, *_params(config)]
+        if any(re.search(r"url\b.*://.*[@?#]", word) for word in given):
+            raise Refused(
+                "an address must be without a name, a key or a query: a key belongs into "
+                "an environment variable"
+            )
+        _claim(config, "sweep")
         overrides = arms(config)
         if overrides is None:
             log.info("sweep: arms are chosen as results come in; they share upstream stages")
@@ -54,6 +89,8 @@ class Sweep(Callback):
         for arm in overrides:
             try:
                 configs.append(compose_arm(config, arm))
+            except SecretError as error:
+                raise Refused(str(error)) from error
             except (UserError, HydraException, OmegaConfBaseException) as error:
                 log.warning("sweep: %s can't run: %s", label(arm), explain(error))
         try:
@@ -78,12 +115,30 @@ class Sweep(Callback):
             failures.append(f"no report of the sweep: {error}")
 
 
+def _claim(config: DictConfig, node: str) -> None:
+    """Make the folder of a run or a sweep, unless somebody chose it."""
+    key = f"hydra.{node}.dir"
+    if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
+        return
+    wanted = Path(OmegaConf.select(config, key))
+    made = claim(wanted)
+    if made == wanted:
+        return
+    with read_write(config.hydra), open_dict(config):
+        OmegaConf.update(config, key, str(made))
+        quoted = str(made).replace("'", "\\'")  # Hydra composes the arms anew, from words
+        config.hydra.overrides.hydra.append(f"{key}='{quoted}'")
+
+
 def fail(sentence: str) -> None:
     """Keep a failure for the end of the command, or for the end of the sweep it is an arm of."""
     job = HydraConfig.get()
-    if job.mode == RunMode.MULTIRUN:
-        (Path(job.runtime.output_dir) / FAILED).write_text(sentence + "\n", encoding="utf-8")
-    else:
+    if job.mode != RunMode.MULTIRUN:
+        failures.append(sentence)
+        return
+    try:
+        write_text(Path(job.runtime.output_dir) / FAILED, plain(sentence) + "\n")
+    except OSError:  # the disk is full, perhaps
         failures.append(sentence)
 
 
@@ -102,8 +157,9 @@ def arms(config: DictConfig) -> list[list[str]] | None:
     sweeper = config.hydra.sweeper
     if not sweeper._target_.endswith(".BasicSweeper"):
         return None
-    given = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*given, *config.hydra.overrides.task])
+    parsed = OverridesParser.create().parse_overrides(
+        [*_params(config), *config.hydra.overrides.task]
+    )
     choices = {}  # of a key that is given twice the last word counts
     for word in parsed:
         key = word.get_key_element()
@@ -112,6 +168,20 @@ def arms(config: DictConfig) -> list[list[str]] | None:
         else:
             choices[key] = [f"{key}={word.get_value_element_as_str()}"]
     return [list(arm) for arm in itertools.product(*choices.values())]
+
+
+def _of_the_job(config: DictConfig) -> DictConfig:
+    """Return a config as its job will see it, without Hydra's own node."""
+    own = copy.deepcopy(config)
+    with read_write(own), open_dict(own):
+        del own["hydra"]
+    return own
+
+
+def _params(config: DictConfig) -> list[str]:
+    """Return what the file of a sweep varies, as on the command line."""
+    params = OmegaConf.select(config, "hydra.sweeper.params")
+    return [f"{key}={value}" for key, value in (params or {}).items()]
 
 
 def compose_arm(config: DictConfig, overrides: Sequence[str]) -> Config:

@@ -44,11 +44,11 @@ class Mirror:
 
     def call(self, action: Callable[[Any], object]) -> None:
         """Do something with the run, if it is still sound."""
+        if self._run is None:
+            return
         import wandb
         from wandb.sdk.mailbox import HandleAbandonedError
 
-        if self._run is None:
-            return
         gone = (ConnectionError, HandleAbandonedError)
         try:
             action(self._run)
@@ -132,14 +132,13 @@ def track(
         settings: Of this stage and those before it; the run's config.
 
     Raises:
-        UserError: If W&B was asked for and can't start.
+        UserError: If W&B was asked to work online and can't start.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if config.mode is TrackingMode.off:
         yield Tracker(stage, folder)
         return
-    run = _start(config, stage, folder, settings)
-    mirror = Mirror(run)
+    mirror = Mirror(_start_if_possible(config, stage, folder, settings))
     mirror.call(lambda r: r.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
     failed = True
     try:
@@ -147,6 +146,28 @@ def track(
         failed = False
     finally:
         mirror.call(lambda r: r.finish(exit_code=int(failed)))
+
+
+def _start_if_possible(
+    config: TrackingConfig, stage: str, folder: Path, settings: Mapping[str, Any]
+) -> Any | None:
+    """Open a W&B run; one that nobody asked for is done without where it can't start."""
+    try:
+        return _start(config, stage, folder, settings)
+    # A home, a user, a socket or a process that it can't do without, and its own errors.
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if config.mode is TrackingMode.online:
+            raise UserError(
+                f"tracking.mode=online: W&B could not start ({reason}); log in with 'wandb login', "
+                "or use tracking=offline or tracking=off"
+            ) from error
+        log.warning(
+            "tracking.mode=offline: W&B could not start (%s); the run goes on without it, and "
+            "metrics.jsonl has all numbers",
+            reason,
+        )
+        return None
 
 
 def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[str, Any]) -> Any:
@@ -163,28 +184,21 @@ def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[s
         init_timeout=30,
     )
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    try:
-        return wandb.init(
-            project=config.project,
-            entity=config.entity,
-            group=config.group,
-            tags=[tag[:LONGEST_TAG] for tag in config.tags],
-            name=" ".join([stage, *config.tags])[:LONGEST_NAME],
-            job_type=stage,
-            mode="online" if config.mode is TrackingMode.online else "offline",
-            dir=str(folder),
-            config={**settings, "arm": config.arm},
-            settings=quiet,
-            reinit="finish_previous",
-            # An agent of W&B names the run of its arm: every stage goes into that one.
-            resume="allow" if "WANDB_RUN_ID" in os.environ else None,
-        )
-    except (wandb.errors.Error, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise UserError(
-            f"tracking.mode={config.mode.value}: W&B could not start ({reason}); log in with "
-            "'wandb login', or use tracking=offline or tracking=off"
-        ) from error
+    return wandb.init(
+        project=config.project,
+        entity=config.entity,
+        group=config.group,
+        tags=[tag[:LONGEST_TAG] for tag in config.tags],
+        name=" ".join([stage, *config.tags])[:LONGEST_NAME],
+        job_type=stage,
+        mode="online" if config.mode is TrackingMode.online else "offline",
+        dir=str(folder),
+        config={**settings, "arm": config.arm},
+        settings=quiet,
+        reinit="finish_previous",
+        # An agent of W&B names the run of its arm: every stage goes into that one.
+        resume="allow" if "WANDB_RUN_ID" in os.environ else None,
+    )
 
 
 def _described(wandb: Any, artifact: Version) -> Any:

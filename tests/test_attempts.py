@@ -7,13 +7,18 @@ import math
 
 import pytest
 
-from cai.data.attempts import read_attempts
+from cai.config import BadRows
+from cai.data.attempts import read_attempts as read_under
 from cai.dialogue import assistant, human
 from cai.errors import UserError
 
 
 def row(transcript="\n\nHuman: How?\n\nAssistant: Like this.", rating=3.0, **more):
     return {"transcript": transcript, "rating": rating, "task_description": "ask", **more}
+
+
+def read_attempts(path, bad=BadRows.strict):
+    return read_under(path, bad)
 
 
 def write(path, rows):
@@ -42,11 +47,12 @@ def test_transcripts_that_are_no_dialogues_are_left_out_and_named(tmp_path, capl
     odd = [row("\n\nAssistant: I begin."), row("\n\nHuman: Alone"), row("\n\nAssistant: Me too.")]
     path = write(tmp_path / "a.jsonl", [row(), *odd])
     with caplog.at_level(logging.WARNING):
-        assert len(read_attempts(path)) == 1
-    assert f"2 rows left out, first {path}:2: turn 1 should be the human's" in caplog.messages
-    assert f"1 rows left out, first {path}:3: the assistant says nothing" in caplog.messages
-    with pytest.raises(UserError, match="no usable rows"):
-        read_attempts(write(tmp_path / "b.jsonl", odd))
+        assert len(read_attempts(path, BadRows.skip)) == 1
+    said = "evaluate.harmfulness.ratings: {} rows left out, first {}:{} is malformed: {}"
+    assert said.format(2, path, 2, "turn 1 should be the human's") in caplog.messages
+    assert said.format(1, path, 3, "the assistant says nothing") in caplog.messages
+    with pytest.raises(UserError, match=r"none of 3 rows can be used; the first, .*b.jsonl:1, is"):
+        read_attempts(write(tmp_path / "b.jsonl", odd), BadRows.skip)
 
 
 BAD_ROWS = {

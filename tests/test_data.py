@@ -7,11 +7,12 @@ import re
 
 import pytest
 
-from cai.config import DataConfig, DataSource
-from cai.data.hh import parse_pair, read_hh_rlhf
+from cai.config import BadRows, DataConfig, DataSource
+from cai.data.folder import read_folder
+from cai.data.forms import Forms
+from cai.data.hh import read_hh_rlhf
 from cai.data.records import Comparison, Prompt
-from cai.data.rows import read_rows
-from cai.data.sources import BUILTIN, load_corpus, read_builtin
+from cai.data.sources import BUILTIN, divide, load_corpus
 from cai.data.splits import family, side, split
 from cai.dialogue import (
     assistant,
@@ -27,7 +28,7 @@ from cai.errors import UserError
 
 @pytest.fixture(scope="module")
 def corpus():
-    return read_builtin(BUILTIN)
+    return divide(read_folder())
 
 
 def conversations(records):
@@ -133,7 +134,7 @@ def test_demonstrations_without_principles_are_given_some(tmp_path):
     ]
     bare = [{k: v for k, v in row.items() if "principle" not in k} for row in rows]
     (tmp_path / "demonstrations.jsonl").write_text("\n".join(map(json.dumps, bare)))
-    corpus = read_builtin(tmp_path)
+    corpus = divide(read_folder(tmp_path))
     assert {d.principle for d in corpus.demonstrations} == {None}
     assert corpus.principles.revision
 
@@ -163,7 +164,7 @@ def test_the_builtin_files_have_unique_ids_and_clean_texts():
 @pytest.mark.parametrize(
     "line, said",
     [
-        ('{"id": "a"}', "lacks the key 'messages'"),
+        ('{"id": "a"}', "has neither 'prompt' nor 'messages'"),
         ("{", "is not JSON"),
         ("[1]", "should be a JSON object"),
         ('{"id": "a", "kind": "k", "messages": [{"role": "user"}]}', "message 1 needs a role"),
@@ -176,12 +177,16 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path, line, said):
         (tmp_path / f"{name}.jsonl").write_text((BUILTIN / f"{name}.jsonl").read_text())
     (tmp_path / "red_team.jsonl").write_text(f"{good}\n\n{line}\n")
     with pytest.raises(UserError, match=re.escape(said)) as caught:
-        read_builtin(tmp_path)
+        read_folder(tmp_path)
     assert "red_team.jsonl:3" in str(caught.value)
 
 
+def data_config(source, folder, bad_rows=BadRows.strict):
+    return DataConfig(source=source, folder=str(folder), revision=None, bad_rows=bad_rows)
+
+
 def test_missing_and_empty_data_are_said(tmp_path):
-    config = DataConfig(source=DataSource.builtin, folder=str(tmp_path), revision=None)
+    config = data_config(DataSource.builtin, tmp_path)
     with pytest.raises(UserError, match="has none of"):
         load_corpus(config)
     for path in BUILTIN.glob("*.jsonl"):
@@ -191,24 +196,18 @@ def test_missing_and_empty_data_are_said(tmp_path):
         load_corpus(config)
 
 
-def test_a_file_that_is_not_text_is_said(tmp_path):
-    (tmp_path / "x.jsonl.gz").write_bytes(b"not gzip")
-    with pytest.raises(UserError, match="can't be read"):
-        read_rows(tmp_path / "x.jsonl.gz", dict)
-
-
 def hh_folder(tmp_path, rows):
     for subset in ("harmless-base", "helpful-base"):
         (tmp_path / subset).mkdir()
         with gzip.open(tmp_path / subset / "train.jsonl.gz", "wt") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows)
-    return DataConfig(source=DataSource.hh_rlhf, folder=str(tmp_path), revision=None)
+    return data_config(DataSource.hh_rlhf, tmp_path, BadRows.skip)
 
 
 def test_hh_rows_keep_their_whole_context(tmp_path):
     text = "\n\nHuman: one: two\n\nthree\n\nAssistant: x\n\nHuman: four\n\nAssistant:"
     row = {"chosen": f"{text} good", "rejected": f"{text} bad"}
-    pair = parse_pair(row, "harmless-base", "harmless")
+    pair = Forms("harmless-base", "harmless").comparison(row)
     assert pair.prompt.conversation == (human("one: two\n\nthree"), assistant("x"), human("four"))
     assert (pair.a, pair.b, pair.probability) == ("good", "bad", 1.0)
 
@@ -219,20 +218,17 @@ def test_hh_rows_that_cannot_be_read_are_counted_and_named(tmp_path, caplog):
     config = hh_folder(tmp_path, [good, other, {"chosen": "x"}, other])
     assert len(read_hh_rlhf(config, "harmless-base")) == 1
     assert "2 rows left out, first" in caplog.text
-    assert "train.jsonl.gz:2: the sides differ" in caplog.text
+    assert "train.jsonl.gz:3 lacks the key 'rejected'" in caplog.text
+    config.bad_rows = BadRows.strict
+    with pytest.raises(UserError, match=r"train.jsonl.gz:2 .* \(and 2 more of 4 rows"):
+        read_hh_rlhf(config, "harmless-base")
+    assert "train.jsonl.gz:2 is malformed: the sides differ" in caplog.text
 
 
-def test_the_published_rows_can_be_read(real_data):
-    path = real_data / "hh-rlhf" / "harmless-base" / "test.half-a.jsonl.gz"
-    with gzip.open(path, "rt") as file:
-        rows = [json.loads(line) for line in file]
-    read, failed = [], 0
-    for row in rows:
-        try:
-            read.append(parse_pair(row, "harmless-base", "harmless"))
-        except ValueError:
-            failed += 1
-    assert failed < 0.02 * len(rows)
+def test_the_published_rows_can_be_read(real_data, tmp_path, caplog):
+    (tmp_path / "harmless-base").symlink_to(real_data / "hh-rlhf" / "harmless-base")
+    read = read_hh_rlhf(data_config(DataSource.hh_rlhf, tmp_path, BadRows.skip), "harmless-base")
+    assert 0.98 * 1132 < len(read) <= 1132
     assert sum(len(pair.prompt.conversation) > 1 for pair in read) > 0.6 * len(read)
 
 
@@ -243,3 +239,18 @@ def test_swapping_twice_changes_nothing_and_rows_round_trip():
     assert row.chosen[0]["content"] == "y"
     assert row.probability == 0.75
     assert Comparison.from_row(row) == pair.swap()
+
+
+def test_an_exam_is_drawn_from_what_is_held_out_and_teaches_as_before(corpus):
+    from test_config import config
+
+    small = load_corpus(config("data.exam=3").data)
+    for name in ("helpful_pairs", "harmless_pairs", "judgements"):
+        few, all_ = getattr(small, name), getattr(corpus, name)
+        assert few.train == all_.train
+        for some, whole in ((few.validation, all_.validation), (few.test, all_.test)):
+            assert len(some) == 3
+            assert all(record in whole for record in some)
+    assert small.judge.harmlessness.train == corpus.judge.harmlessness.train
+    assert len(small.judge.harmlessness.test) == 3
+    assert small.red_team == corpus.red_team

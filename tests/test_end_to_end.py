@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cai.config.choices import TrackingMode
+from cai.export import __main__ as export
+from cai.parts import LEDGER
 
 STAGES = ("helpful", "revise", "sft", "feedback", "pm", "rl", "judge", "evaluate")
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
@@ -85,6 +87,15 @@ def test_a_second_run_reuses_all_and_changes_nothing(tour):
     assert checksums(outputs) == before
 
 
+def test_a_run_can_be_taken_away(tour, tmp_path):
+    outputs, _ = tour
+    folder = min(outputs.glob("runs/*/target.json")).parent
+    assert export.main([str(folder), "--system", "rl_cai", "--to", str(tmp_path / "model")]) == 0
+    assert export.main([str(folder), "--data", "--to", str(tmp_path / "data")]) == 0
+    assert "| on held-out prompts |" in (tmp_path / "model" / "README.md").read_text()
+    assert (tmp_path / "data" / "labels" / "train.parquet").is_file()
+
+
 def test_a_corrupted_result_is_said_set_aside_and_made_again(tour, tmp_path):
     outputs, _ = tour
     shutil.copytree(outputs / "artifacts", tmp_path / "artifacts")
@@ -100,6 +111,11 @@ def test_a_corrupted_result_is_said_set_aside_and_made_again(tour, tmp_path):
     assert after[name] == before[name]
 
 
+def begun(outputs, stage):
+    """List what a stage has written so far, beside its ledger."""
+    return [p for p in outputs.glob(f"artifacts/{stage}-*.partial/*") if p.name != LEDGER]
+
+
 @pytest.mark.parametrize("stage", ["helpful", "revise", "feedback", "rl"])
 def test_a_run_killed_in_a_stage_ends_with_the_same_checksums(tour, tmp_path, stage):
     outputs, _ = tour
@@ -108,12 +124,11 @@ def test_a_run_killed_in_a_stage_ends_with_the_same_checksums(tour, tmp_path, st
         shutil.rmtree(only(tmp_path, f"artifacts/{later}-*"))
     process = start(tmp_path)
     deadline = time.monotonic() + 60
-    pattern = f"artifacts/{stage}-*.partial/*"
-    while not list(tmp_path.glob(pattern)) and time.monotonic() < deadline:
+    while not begun(tmp_path, stage) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert list(tmp_path.glob(pattern)), "killed too late to show anything"
+    assert begun(tmp_path, stage), "killed too late to show anything"
     code, text = run(tmp_path)
     assert code == 0, text
     assert f"{stage}: resuming" in text

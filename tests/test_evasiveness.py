@@ -375,7 +375,7 @@ def test_messages_become_a_transcript():
     ("row", "complaint"),
     [
         ("{", "not JSON"),
-        ("[]", "must be a JSON object"),
+        ("[]", "should be a JSON object"),
         ('{"prompt": "a"}', "'prompt' and 'response'"),
         ('{"prompt": "a", "response": null}', "'prompt' and 'response'"),
         ('{"messages": []}', "not empty"),
@@ -389,7 +389,7 @@ def test_command_names_the_bad_row_and_writes_nothing(tmp_path, capsys, row, com
     target = write(tmp_path / "out.jsonl", "as before")
     assert main(["--rules", str(source), str(target)]) == 1
     message = capsys.readouterr().err
-    assert f"{source}, line 2: " in message
+    assert f"{source}:2 " in message
     assert complaint in message
     assert message.count("\n") == 1
     assert target.read_text(encoding="utf-8") == "as before\n"

@@ -1,5 +1,6 @@
 """Rows beyond the context: counted, named, and left out, refused or shortened before a stage."""
 
+import json
 import logging
 import random
 
@@ -10,7 +11,8 @@ from cai.composition import CONF, typed
 from cai.config import DataConfig, DataSource, TooLong
 from cai.contracts.table import stages
 from cai.data.records import Comparison, Example, Prompt
-from cai.data.sources import Corpus, Principles, load_corpus
+from cai.data.sets import Principles
+from cai.data.sources import Corpus, load_corpus
 from cai.data.splits import Splits
 from cai.dialogue import assistant, human
 from cai.errors import UserError
@@ -20,6 +22,7 @@ from cai.pipeline.store import Store
 from cai.run import describe, footprints
 from cai.sampling.fitting import Fitting
 from cai.sampling.prompts import EncodedPrompts
+from cai.stages import judge
 from cai.training.iteration import draw_prompts
 
 
@@ -94,6 +97,18 @@ def test_what_surely_fits_is_never_encoded(fitting, monkeypatch):
     assert skip.fits(SHORT, 0)  # counts what stands around a prompt, once
     monkeypatch.setattr(ChatFormat, "unbounded_prompt", lambda *args: pytest.fail("encoded"))
     assert skip.fits(LONG, 100)
+
+
+def test_what_people_chose_is_asked_as_far_as_it_fits(tmp_path, caplog):
+    rows = [{"prompt": "Hi?", "chosen": "a" * n, "rejected": "b"} for n in (3, 100_000)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = composed("stage=judge", f"judge.people={tmp_path}/a.jsonl")
+    papers = judge._of_people(settings)
+    assert [[pair.a for pair in paper.comparisons] for paper in papers] == [["aaa"]] * 2
+    assert "1 of 2 people's rows do not fit" in caplog.text
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[1]))
+    with pytest.raises(UserError, match="none of 1 people's rows fits"):
+        judge._of_people(settings)
 
 
 @pytest.mark.parametrize("text", ["Hi", "\u00e9\u00df\u6f22" * 9, "<|im_end|>" * 3, " \n\n  x"])

@@ -10,6 +10,7 @@ from chat_server import ChatServer, completion
 from hydra import compose, initialize_config_dir
 
 from cai.composition import CONF, typed
+from cai.config import BadRows
 from cai.contracts.policies import Evaluation
 from cai.contracts.table import stages
 from cai.data.records import Prompt
@@ -67,7 +68,7 @@ def test_people_rate_on_the_same_scale_as_others(tmp_path):
     rows = [choice(prompt=f"p{n}", said="a" if n < 20 else "tie" if n < 30 else "b")
             for n in range(40)]  # fmt: skip
     rows.append(choice("helpful", "sl_cai", axis="helpfulness", said=0.75))
-    matches = human_matches(write(tmp_path / "c.jsonl", rows), SYSTEMS, PROMPTS)
+    matches = human_matches(write(tmp_path / "c.jsonl", rows), SYSTEMS, PROMPTS, BadRows.strict)
     assert {m.judge for m in matches} == {"human"}
     found = ratings(matches, SYSTEMS, 200)
     rated = found["rl_cai"]["harmlessness_elo_human"]
@@ -83,7 +84,7 @@ def test_people_rate_on_the_same_scale_as_others(tmp_path):
 def test_choices_that_leave_out_the_system_at_zero_are_refused(tmp_path):
     path = write(tmp_path / "c.jsonl", [choice(a="rl_cai", b="helpful", axis="helpfulness")])
     with pytest.raises(UserError, match=r"helpfulness give no scale: the anchor 'sl_cai'"):
-        human_matches(path, SYSTEMS, PROMPTS)
+        human_matches(path, SYSTEMS, PROMPTS, BadRows.strict)
 
 
 # A model

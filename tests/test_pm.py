@@ -16,7 +16,7 @@ import cai.training.pm_metrics as metrics_module
 import cai.training.rollouts as rollouts
 from cai.algorithms.preference import Pair, pairwise_loss
 from cai.composition import CONF, typed
-from cai.config import MixtureConfig
+from cai.config import BadRows, MixtureConfig
 from cai.contracts import costs
 from cai.contracts.assistants import HelpfulAssistant
 from cai.contracts.cards import preference_model_card
@@ -493,23 +493,27 @@ QUESTION = [{"role": "user", "content": "Hi?"}]
 REPLY = [{"role": "assistant", "content": "Yes."}]
 
 
+def pairs_of(path):
+    return read_pairs(path, "pm.pretrain", BadRows.strict)
+
+
 @pytest.mark.parametrize("prompt", ["Hi?", " Human: Hi?\n\nAssistant:", "\n\nHuman: Hi?", QUESTION])
 @pytest.mark.parametrize("chosen", ["Yes. ", REPLY, QUESTION + REPLY])
 def test_columns_are_texts_or_messages(tmp_path, prompt, chosen):
     path = tmp_path / "pairs.jsonl"
     row = {"prompt": prompt, "chosen": chosen, "rejected": "No."}
     path.write_text("\n" + json.dumps(row) + "\n" + json.dumps({**row, "probability": 0.75}))
-    found = read_pairs(path)
-    assert list(found) == [2, 3]
-    assert [c.prompt.conversation for c in found.values()] == [(human("Hi?"),)] * 2
-    assert [(c.a, c.b, c.source) for c in found.values()] == [("Yes.", "No.", SOURCE)] * 2
-    assert [c.probability for c in found.values()] == [1.0, 0.75]
+    found = [pair.record for pair in pairs_of(path)]
+    assert [pair.number for pair in pairs_of(path)] == [2, 3]
+    assert [c.prompt.conversation for c in found] == [(human("Hi?"),)] * 2
+    assert [(c.a, c.b, c.source) for c in found] == [("Yes.", "No.", SOURCE)] * 2
+    assert [c.probability for c in found] == [1.0, 0.75]
 
 
 def test_what_the_stage_exports_can_be_learnt_from(plain):
     file = plain[0].named("model").comparisons
     own = [Comparison.from_row(row) for row in file.read()]
-    again = list(read_pairs(file.path).values())
+    again = [pair.record for pair in pairs_of(file.path)]
     assert [(c.a, c.b, c.probability) for c in again] == [(c.a, c.b, c.probability) for c in own]
 
 
@@ -530,7 +534,7 @@ TALK = to_messages((human("a"), assistant("b"), human("c")))
         ({"prompt": "a", "chosen": ["b"], "rejected": "c"}, "a list of messages"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "probability": 1.5}, "in [0, 1]"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "probability": "x"}, "a number"),
-        ({"prompt": "\ud800", "chosen": "b", "rejected": "c"}, "malformed"),
+        ({"prompt": "\ud800", "chosen": "b", "rejected": "c"}, "half a surrogate pair"),
         ({"prompt": "a" * 3000, "chosen": "b", "rejected": "c"}, "model.context"),
         ({"prompt": "a", "chosen": "b", "rejected": "c" * 3000}, "model.context"),
     ],
@@ -540,7 +544,7 @@ def test_a_bad_comparison_is_named_by_file_and_line(tmp_path, tiny, corpus, row,
     good = {"prompt": "a", "chosen": "b", "rejected": "c"}
     path.write_text(f"{json.dumps(good)}\n\n{json.dumps(row)}\n")
     with pytest.raises(UserError) as caught:
-        stage.pretraining(path, corpus, tiny)
+        stage.pretraining(path, corpus, tiny, BadRows.strict)
     assert f"{path}:3" in str(caught.value)
     assert said in str(caught.value)
 
@@ -556,12 +560,12 @@ def test_comparisons_on_held_out_prompts_are_left_out(tmp_path, tiny, corpus, ca
         for talk in (*prompts, (human("something else"),))
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    [kept] = stage.pretraining(path, corpus, tiny)
+    [kept] = stage.pretraining(path, corpus, tiny, BadRows.strict)
     assert kept.prompt.conversation == (human("something else"),)
     assert "2 comparisons on held-out prompts" in caplog.text
     path.write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
     with pytest.raises(UserError, match="held out"):
-        stage.pretraining(path, corpus, tiny)
+        stage.pretraining(path, corpus, tiny, BadRows.strict)
     path.write_text("\n")
-    with pytest.raises(UserError, match="no comparisons"):
-        stage.pretraining(path, corpus, tiny)
+    with pytest.raises(UserError, match="has no rows"):
+        stage.pretraining(path, corpus, tiny, BadRows.strict)

@@ -31,7 +31,9 @@ def test_commands_compose(words):
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python -m cai.")])
 def test_commands_have_their_options(command):
     module, *words = shlex.split(command)[2:]
-    source = Path(find_spec(module).origin).read_text(encoding="utf-8")
+    found = find_spec(module)
+    entry = find_spec(f"{module}.__main__") if found.submodule_search_locations else found
+    source = Path(entry.origin).read_text(encoding="utf-8")
     for word in words:
         if word.startswith("--"):
             assert f'"{word}"' in source
@@ -53,13 +55,6 @@ def test_the_table_of_sweeps_is_complete():
     assert set(named) == {path.stem for path in (ROOT / "sweeps" / "sweep").glob("*.yaml")}
     for path in (ROOT / "sweeps").glob("*.yaml"):
         assert f"sweeps/{path.name}" in TEXT
-
-
-def test_folders_are_there():
-    section = TEXT.split("## The folders")[1].split("```")[1]
-    names = re.findall(r"(?:^|  )((?:cai/)?[\w.]+(?:/|\.py))", section, re.MULTILINE)
-    assert len(names) > 5
-    assert all((ROOT / name).exists() or (ROOT / "cai" / name).exists() for name in names)
 
 
 def test_links_lead_somewhere():

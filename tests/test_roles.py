@@ -110,7 +110,8 @@ def test_both_take_part_in_a_run(tmp_path, other, monkeypatch):
     )
     roles = ("model@feedback.labeller=folder", f"feedback.labeller.path={other}",
              "model@pm.base=folder", f"pm.base.path={other}", "feedback.labeller.dtype=fp32",
-             "pm.base.dtype=fp32", "feedback.label.calibrate=false", "rl.iterations=1")  # fmt: skip
+             "pm.base.dtype=fp32", "feedback.label.calibrate=false", "rl.iterations=1",
+             "rl.critic.start=pm")  # fmt: skip
     chosen = config("stage=rl", *LENIENT, *roles)
     store = Store(tmp_path / "artifacts")
     with pytest.raises(UserError, match=r"rl\.critic\.start=zero, or leave pm\.base out"):

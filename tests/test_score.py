@@ -19,7 +19,7 @@ from cai.lm.heads import ScalarHead, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.pipeline.plan import to_plain
-from cai.pipeline.store import Store
+from cai.pipeline.store import Store, fingerprint
 from cai.results.labels import PMMetrics, PMSettings, PreferenceRow
 from cai.score import main, score_file
 from cai.scorer import load_scorer, read_dialogue
@@ -35,7 +35,9 @@ def pm(tmp_path_factory):
     config = tiny_config()
     model = load_model(config, hardware)
     store = Store(tmp_path_factory.mktemp("store"))
-    made = PreferenceModels("pm", "a" * 64, store.partial("pm", "a" * 64))
+    recipe = {"settings": {"model": to_plain(config)}, "content": {}}
+    key = fingerprint(recipe)
+    made = PreferenceModels("pm", key, store.partial("pm", key))
     for n, name in enumerate(("model", "model-1", "twin")):
         adapter = f"saved_{n}"
         model.add_adapter(adapter, n)
@@ -44,8 +46,7 @@ def pm(tmp_path_factory):
         save_model(model, adapter, folder.path, ScalarHead(model.hidden_size, n))
         folder.metrics.write(PMMetrics([], MEAN * (n + 1), 1.0, None, [], {}, 0))
     made.settings.write(PMSettings(LOWER))
-    recipe = {"settings": {"model": to_plain(config)}, "content": {}}
-    return store.commit("pm", "a" * 64, recipe, {}).path
+    return store.commit("pm", key, recipe, {}).path
 
 
 def rows_of(n):
@@ -155,10 +156,10 @@ def test_an_unfinished_file_of_something_else_is_not_continued(pm, tmp_path, mon
 
 
 BAD = [
-    (b"{", "not JSON"),
+    (b"{", "is not JSON"),
     (b'{"prompt": "\xff", "response": "a"}', "not UTF-8"),
-    (b'{"prompt": "\\ud800", "response": "a"}', "not UTF-8"),
-    ([1], "a JSON object"),
+    (b'{"prompt": "\\ud800", "response": "a"}', "no UTF-8 text"),
+    ([1], "a JSON object with keys"),
     ({"prompt": "a"}, "needs 'messages', or 'prompt' and 'response'"),
     ({"response": "a"}, "a text or a list of messages"),
     ({"prompt": "a", "response": 3}, "'response' must be a text"),
@@ -183,7 +184,7 @@ def test_bad_rows_are_named_by_line_and_nothing_is_written(pm, tmp_path, capsys)
     said = capsys.readouterr().err.strip().split("\n")
     assert len(said) == len(BAD)
     for number, (sentence, (_, reason)) in enumerate(zip(said, BAD), start=3):
-        assert sentence.startswith(f"{source}, line {number}: ")
+        assert sentence.startswith(f"{source}:{number} ")
         assert reason in sentence
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -193,7 +194,7 @@ def test_only_the_first_of_many_bad_rows_are_named(pm, tmp_path, capsys):
     assert main(["--pm", str(pm), str(source), str(tmp_path / "out.jsonl")]) == 1
     said = capsys.readouterr().err.strip().split("\n")
     assert len(said) == 21
-    assert said[-1] == "and 30 more."
+    assert said[-1] == "and 30 more"
 
 
 def test_all_ways_to_write_a_dialogue_are_one():
@@ -231,7 +232,7 @@ def test_what_is_no_pm_or_no_folder_is_said(pm, tmp_path, capsys):
         ("--pm", str(tmp_path), str(source), str(tmp_path / "o")): "is no preference model",
         ("--pm", str(pm / "none"), str(source), str(tmp_path / "o")): "is no preference model",
         ("--pm", str(pm), str(source), str(tmp_path / "no/o")): "no such folder to write to",
-        ("--pm", str(pm), str(tmp_path / "no"), str(tmp_path / "o")): "No such file",
+        ("--pm", str(pm), str(tmp_path / "no"), str(tmp_path / "o")): "does not exist",
     }
     for arguments, said in cases.items():
         assert main(arguments) == 1

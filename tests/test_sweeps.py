@@ -233,7 +233,7 @@ def test_a_failed_arm_is_named_and_does_not_lose_the_others(four_arms):
     assert code == 1
     wrong, crashed = text.strip().splitlines()[-2:]
     assert wrong.startswith("failed: pm.label_smoothing=0.7 ")
-    assert wrong.endswith("it is the share of flipped labels and must be in [0, 0.5)")
+    assert "it must be in [0, 0.5)" in wrong
     assert crashed.startswith("failed: pm.label_smoothing=0.3 ")
     assert crashed.endswith(": ZeroDivisionError: nobody's mistake")
     counts = {stage: len(made(outputs, stage)) for stage in ("sft", "feedback", "pm", "rl")}

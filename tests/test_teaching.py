@@ -7,7 +7,7 @@ from tiny import tiny_config, tiny_hardware
 
 from cai.config import ComparisonPrinciple, RevisionPrinciple
 from cai.data.records import Demonstration, Prompt
-from cai.data.sources import Principles
+from cai.data.sets import Principles
 from cai.dialogue import assistant, human
 from cai.lm.load import load_model
 from cai.training.sft import learn_turns

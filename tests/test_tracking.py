@@ -229,3 +229,18 @@ def test_a_mirror_that_cannot_start_says_what_to_do(tmp_path, monkeypatch):
         "tracking.mode=online: W&B could not start (No API key configured); log in with "
         "'wandb login', or use tracking=offline or tracking=off"
     )
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 23456"), OSError(30, "ro")])
+def test_offline_nobody_asked_for_a_mirror_so_a_run_goes_on_without(
+    tmp_path, monkeypatch, caplog, error
+):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with track(tracking(TrackingMode.offline), "pm", tmp_path, SETTINGS) as tracker:
+        tracker.metrics({"loss": 1.0}, 3)
+        tracker.table("rows", [{"a": 1}])
+    assert "W&B could not start" in caplog.text
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["pm/loss"] == 1.0

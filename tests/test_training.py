@@ -179,14 +179,90 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_a_sentence(
     assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["exact_resume"]["steps"] == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", "old"])
-def test_a_checkpoint_that_cannot_be_gone_on_from_is_named(hardware, supervised, tmp_path, content):
-    if content == "old":
-        torch.save({"step": 3, "module": {}}, tmp_path / CHECKPOINT)
-    else:
-        (tmp_path / CHECKPOINT).write_bytes(content)
-    with pytest.raises(UserError, match="was written by another version or is damaged: delete it"):
-        train(hardware, supervised, tmp_path)
+@pytest.mark.parametrize("step", [3, 5])
+def test_weights_that_are_not_finite_are_neither_kept_nor_handed_on(
+    hardware, supervised, tmp_path, step
+):
+    """Their loss would show them a step later: after the checkpoint, or never."""
+    model = load_model(tiny_config(), hardware)
+    model.add_adapter("a", 1)
+
+    class Spoil(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            if batch_idx == step:
+                next(iter(model.adapter_parameters("a"))).data.fill_(float("inf"))
+
+    with model.use("a"):
+        module = SFTModule(model, "a", examples(model), supervised, Order(2048, 3))
+        assert module.n_steps == 6
+        with pytest.raises(UserError, match=f"the weights of a are not finite after step {step}"):
+            tiny.train(module, tmp_path, every=2, callbacks=[Spoil()])
+    kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert kept["exact_resume"]["steps"] == step // 2 * 2
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
+def another_version(path, state):
+    state["exact_resume"]["format"] -= 1
+    torch.save(state, path)
+
+
+def impossible_step(path, state):
+    state["exact_resume"]["steps"] = 10**9
+    state["history"] = state["history"] * 3
+    torch.save(state, path)
+
+
+def after_the_end(path, state):
+    state["exact_resume"]["steps"] = state["exact_resume"]["n_steps"]
+    state["history"] = [{"step": i} for i in range(state["exact_resume"]["n_steps"])]
+    torch.save(state, path)
+
+
+def after_a_file_that_is_gone(path, state):
+    state["exact_resume"]["beside"] = ["snapshots/00001/transcripts.jsonl"]
+    torch.save(state, path)
+
+
+HARMS = {
+    "empty": (lambda path, _: path.write_bytes(b""), "is damaged"),
+    "junk": (lambda path, _: path.write_bytes(b"junk"), "is damaged"),
+    "cut": (lambda path, _: path.write_bytes(path.read_bytes()[:3000]), "is damaged"),
+    "no table": (lambda path, _: torch.save([1, 2], path), "is damaged"),
+    "version": (another_version, "was written by another version"),
+    "step": (impossible_step, "which can't be"),
+    "end": (after_the_end, "which can't be"),
+    "gone": (after_a_file_that_is_gone, "which is gone"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with a checkpoint, and the weights at the end of a training that nothing stopped."""
+    from tiny import tiny_hardware, tiny_supervised
+
+    whole, _ = train(tiny_hardware(), tiny_supervised(), tmp_path_factory.mktemp("whole"))
+    expected = weights(whole, "a").clone()
+    folder = tmp_path_factory.mktemp("stopped")
+    train(tiny_hardware(), tiny_supervised(), folder, stop_after=5)
+    return folder, expected
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_a_checkpoint_that_cannot_be_gone_on_from_is_set_aside(
+    hardware, supervised, tmp_path, stopped, harm, caplog
+):
+    folder, expected = stopped
+    path = tmp_path / CHECKPOINT
+    path.write_bytes((folder / CHECKPOINT).read_bytes())
+    do, said = HARMS[harm]
+    do(path, torch.load(path, weights_only=True))
+    harmed = path.read_bytes()
+    model, _ = train(hardware, supervised, tmp_path)
+    assert torch.equal(weights(model, "a"), expected)
+    assert said in caplog.text
+    assert (tmp_path / f"{CHECKPOINT}.corrupt").read_bytes() == harmed
+    assert not path.exists()
 
 
 class Counts(L.Callback):

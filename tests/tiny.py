@@ -44,6 +44,7 @@ def tiny_config(**changes):
             helpful_prepared=False,
             answers=HelpfulSource.human,
             labels=Method.choice,
+            compares=True,
         ),
     }
     return ModelConfig(**{**values, **changes})

@@ -12,9 +12,11 @@ from typing import TypeVar, cast
 
 from omegaconf import MISSING
 
+from cai.config.bounds import SEEDS, check_bounds, number
 from cai.config.choices import (
     Accelerator,
     Average,
+    BadRows,
     CriticStart,
     DataSource,
     Dialect,
@@ -36,11 +38,13 @@ from cai.config.choices import (
     Quantization,
     ReplyClassifier,
     Revisions,
+    RowFormat,
     Schedule,
     Start,
     TooLong,
     TrackingMode,
 )
+from cai.config.data import ColumnsConfig, FileConfig, FilesConfig
 from cai.config.endpoint import EndpointConfig
 from cai.config.evaluate import (
     BaselinesConfig,
@@ -101,7 +105,9 @@ __all__ = [
     "AdapterConfig",
     "AdvantageConfig",
     "Average",
+    "BadRows",
     "BaselinesConfig",
+    "ColumnsConfig",
     "ComparisonPrinciple",
     "Config",
     "ConstitutionConfig",
@@ -118,6 +124,8 @@ __all__ = [
     "EvaluateConfig",
     "ExperimentConfig",
     "FeedbackConfig",
+    "FileConfig",
+    "FilesConfig",
     "Guard",
     "GuardsConfig",
     "HardwareConfig",
@@ -161,6 +169,7 @@ __all__ = [
     "Revisions",
     "RewardConfig",
     "RolloutConfig",
+    "RowFormat",
     "SFTConfig",
     "SamplerConfig",
     "SamplingConfig",
@@ -197,12 +206,15 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     experiment: ExperimentConfig = field(default_factory=ExperimentConfig)
-    seed: int = MISSING
+    seed: int = number(-SEEDS, SEEDS)
     stage: str = MISSING
     outputs: str = MISSING
 
     def __post_init__(self) -> None:
-        """Check what concerns several nodes."""
+        """Check all numbers, then what concerns several nodes."""
+        check_bounds(self)
+        if not self.outputs.strip():
+            raise UserError("outputs is empty: set it to a folder that you may write")
         for name in ("sft", "pm", "rl"):
             whole = getattr(getattr(self, name, None), "full_finetuning", False)
             if whole is True and self.hardware.strategy is Strategy.shard:

@@ -46,6 +46,24 @@ class DataSource(Enum):
 
     builtin = "builtin"
     hh_rlhf = "hh_rlhf"
+    files = "files"
+
+
+class RowFormat(Enum):
+    """The format of a file of rows."""
+
+    auto = "auto"
+    jsonl = "jsonl"
+    csv = "csv"
+    parquet = "parquet"
+    lines = "lines"
+
+
+class BadRows(Enum):
+    """What becomes of rows that can't be used."""
+
+    strict = "strict"
+    skip = "skip"
 
 
 class TooLong(Enum):

@@ -105,5 +105,5 @@ def _content(node: object, item: Field[Any], key: str) -> Iterator[Content]:
     kind, where = item.metadata[_CONTENT]
     paths = list(where(node)) if where else [getattr(node, item.name)]
     for n, path in enumerate(paths):
-        if path:
+        if path and path != MISSING:
             yield Content(f"{key}.{n}" if n else key, located(str(path)), kind)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
-from cai.config.rules import at_least, environment_variable, http_address, within
+from cai.config.bounds import count, number
+from cai.config.rules import environment_variable, http_address
 from cai.errors import UserError
 
 
@@ -20,17 +21,13 @@ class EndpointConfig:
     url: str | None = MISSING
     model: str | None = MISSING
     key_variable: str | None = MISSING
-    timeout: float = MISSING
-    retries: int = MISSING
-    per_second: float = MISSING
-    votes: int = MISSING
+    timeout: float = number(0.1, 3600)
+    retries: int = count(0, 1000)
+    per_second: float = number(0.01, 1000)
+    votes: int = count(1, 1000)
 
     def __post_init__(self) -> None:
-        """Check ranges, and that no key is where it would be written to disk."""
-        at_least(f"{self.node}.retries", self.retries, 0)
-        at_least(f"{self.node}.votes", self.votes, 1)
-        within(f"{self.node}.timeout", self.timeout, 0.1, 3600)
-        within(f"{self.node}.per_second", self.per_second, 0.01, 1000)
+        """Check that no key is where it would be written to disk."""
         if isinstance(self.key_variable, str) and self.key_variable != MISSING:
             environment_variable(f"{self.node}.key_variable", self.key_variable)
         if isinstance(self.url, str) and self.url != MISSING:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from omegaconf import MISSING
 
+from cai.config.bounds import count, number
 from cai.config.choices import PaperMode, ReplyClassifier
 from cai.config.content import reads_file, reads_folder
 from cai.config.optimizer import SupervisedConfig
-from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 
@@ -18,13 +17,8 @@ from cai.errors import UserError
 class BaselinesConfig:
     """Systems that are compared beside those of the recipe."""
 
-    best_of: int = MISSING
-    snapshots: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least("evaluate.baselines.best_of", self.best_of, 1)
-        at_least("evaluate.baselines.snapshots", self.snapshots, 0)
+    best_of: int = count(1, 10_000)
+    snapshots: int = count(0, 10_000)
 
 
 @dataclass
@@ -39,15 +33,8 @@ class OpinionsConfig:
 class HarmfulnessConfig(SupervisedConfig):
     """Absolute harmfulness: a regression on conversations that people rated."""
 
-    node: ClassVar[str] = "evaluate.harmfulness"
-
     ratings: str | None = reads_file()
-    rows: int | None = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        at_least("evaluate.harmfulness.rows", self.rows, 1)
+    rows: int | None = count()
 
 
 @dataclass
@@ -55,13 +42,12 @@ class PaperTestsConfig:
     """The paper's released evaluations, and how they are taken."""
 
     folder: str | None = reads_folder()
-    rows: int | None = MISSING
+    rows: int | None = count()
     modes: list[PaperMode] = MISSING
-    chain_tokens: int = MISSING
+    chain_tokens: int = count()
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all("evaluate.paper_tests", 1, rows=self.rows, chain_tokens=self.chain_tokens)
+        """Check that something is asked."""
         if isinstance(self.modes, list) and not self.modes:
             modes = ", ".join(mode.value for mode in PaperMode)
             raise UserError(
@@ -73,28 +59,15 @@ class PaperTestsConfig:
 class EvaluateConfig:
     """The comparison of the systems."""
 
-    prompts: int = MISSING
-    samples: int = MISSING
-    temperature: float = MISSING
-    reply_tokens: int = MISSING
-    batch_size: int = MISSING
-    bootstrap: int = MISSING
+    prompts: int = count()
+    samples: int = count(1, 10_000)
+    temperature: float = number(0, 5)
+    reply_tokens: int = count()
+    batch_size: int = count()
+    bootstrap: int = count(1, 1_000_000)
     classifier: ReplyClassifier = MISSING
     baselines: BaselinesConfig = field(default_factory=BaselinesConfig)
     persona: bool = MISSING
     opinions: OpinionsConfig = field(default_factory=OpinionsConfig)
     harmfulness: HarmfulnessConfig = field(default_factory=HarmfulnessConfig)
     paper_tests: PaperTestsConfig = field(default_factory=PaperTestsConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all(
-            "evaluate",
-            1,
-            prompts=self.prompts,
-            samples=self.samples,
-            reply_tokens=self.reply_tokens,
-            batch_size=self.batch_size,
-            bootstrap=self.bootstrap,
-        )
-        within("evaluate.temperature", self.temperature, 0.0, 5.0)

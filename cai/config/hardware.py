@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from cai.config.bounds import count
 from cai.config.choices import Accelerator
-from cai.config.rules import at_least_all
 from cai.errors import UserError
 
 
@@ -40,26 +40,14 @@ class HardwareConfig:
     """Where and how a run is executed; never changes what is computed beyond rounding."""
 
     accelerator: Accelerator = MISSING
-    devices: int = MISSING
-    num_nodes: int = MISSING
+    devices: int = count(1, 1024)
+    num_nodes: int = count(1, 65_536)
     strategy: Strategy = MISSING
     precision: Precision = MISSING
     activation_checkpointing: bool = MISSING
-    threads: int = MISSING
-    micro_tokens: int = MISSING
-    sample_rows: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all(
-            "hardware",
-            1,
-            devices=self.devices,
-            num_nodes=self.num_nodes,
-            micro_tokens=self.micro_tokens,
-            sample_rows=self.sample_rows,
-        )
-        at_least_all("hardware", 0, threads=self.threads)
+    threads: int = count(0, 4096)
+    micro_tokens: int = count()
+    sample_rows: int = count()
 
 
 @dataclass

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from omegaconf import MISSING
 
+from cai.config.bounds import count, number
 from cai.config.choices import JudgeMethod, JudgeSource
 from cai.config.content import reads_file, reads_folder
 from cai.config.endpoint import EndpointConfig
 from cai.config.optimizer import SupervisedConfig
-from cai.config.rules import at_least, at_least_all, within
 from cai.errors import UserError
 
 
@@ -20,16 +20,8 @@ from cai.errors import UserError
 class JudgeTrainingConfig(SupervisedConfig):
     """How an adapter learns from comparisons with a known answer."""
 
-    node: ClassVar[str] = "judge.adapter"
-
-    label_smoothing: float = MISSING
-    centring: float = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        super().__post_init__()
-        at_least("judge.adapter.centring", self.centring, 0)
-        within("judge.adapter.label_smoothing", self.label_smoothing, 0.0, 0.499)
+    label_smoothing: float = number(0, 0.499)
+    centring: float = number(0, 1000)
 
 
 def _local(config: JudgeModelsConfig) -> Iterator[str | None]:
@@ -45,11 +37,7 @@ class JudgeModelsConfig:
     harmlessness: str | None = reads_folder(where=lambda node: _local(node))
     helpfulness: str | None = MISSING
     revision: str | None = MISSING
-    batch_size: int = MISSING
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all("judge.models", 1, batch_size=self.batch_size)
+    batch_size: int = count()
 
     @property
     def paths(self) -> dict[str, str]:
@@ -72,7 +60,7 @@ class JudgeConfig:
 
     source: JudgeSource = MISSING
     method: JudgeMethod = MISSING
-    pairs: int | None = MISSING
+    pairs: int | None = count()
     adapter: JudgeTrainingConfig = field(default_factory=JudgeTrainingConfig)
     models: JudgeModelsConfig = field(default_factory=JudgeModelsConfig)
     endpoint: JudgeEndpointConfig = field(default_factory=JudgeEndpointConfig)
@@ -80,7 +68,6 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         """Check that the source has what it needs."""
-        at_least("judge.pairs", self.pairs, 1)
         if self.source is JudgeSource.folder and not self.models.paths:
             raise UserError(
                 "judge=folder names no model: give judge.models.harmlessness=PATH (and "

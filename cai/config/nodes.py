@@ -8,7 +8,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from cai.config.bounds import SEEDS, count, number
 from cai.config.choices import (
+    BadRows,
     DataSource,
     Dialect,
     Dtype,
@@ -24,7 +26,7 @@ from cai.config.choices import (
     TrackingMode,
 )
 from cai.config.content import reads_folder
-from cai.config.rules import at_least, at_least_all, within
+from cai.config.data import FilesConfig
 from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
@@ -37,13 +39,12 @@ PREPARED = Path(__file__).resolve().parents[1] / "lm" / "helpful"
 class AdapterConfig:
     """The LoRA adapters of every stage."""
 
-    rank: int = MISSING
-    alpha: int = MISSING
+    rank: int = count(1, 65_536)
+    alpha: int = count(1, 1_000_000)
     targets: list[str] = MISSING
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least_all("model.lora", 1, rank=self.rank, alpha=self.alpha)
+        """Check that some layer is reached."""
         if isinstance(self.targets, list) and not self.targets:
             raise UserError(
                 "model.lora.targets is empty: use [all-linear], or names of layers such as q_proj"
@@ -58,6 +59,7 @@ class MethodConfig:
     helpful_prepared: bool = MISSING
     answers: HelpfulSource = MISSING
     labels: Method = MISSING
+    compares: bool = MISSING
 
 
 @dataclass
@@ -72,15 +74,10 @@ class ModelConfig:
     quantization: Quantization = MISSING
     dialect: Dialect = MISSING
     template_options: dict[str, Any] = MISSING
-    temperature: float = MISSING
-    context: int = MISSING
+    temperature: float = number(0.01, 5)
+    context: int = count()
     lora: AdapterConfig = field(default_factory=AdapterConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        at_least("model.context", self.context, 1)
-        within("model.temperature", self.temperature, 0.01, 5.0)
 
     def check_trainable(self, key: str) -> None:
         """Refuse to train all weights of a quantised base, which ``key`` asks for."""
@@ -117,14 +114,13 @@ class ConstitutionConfig:
 
     name: str = MISSING
     description: str = MISSING
-    n_principles: int | None = None
+    n_principles: int | None = count(default=None)
     folder: str | None = reads_folder(None)
     revision: list[RevisionPrinciple] = MISSING
     comparison: list[ComparisonPrinciple] = MISSING
 
     def __post_init__(self) -> None:
         """Check that there is something to draw from."""
-        at_least("constitution.n_principles", self.n_principles, 1)
         for name in ("revision", "comparison"):
             principles = getattr(self, name)
             if not isinstance(principles, list):
@@ -148,7 +144,20 @@ class DataConfig:
     folder: str | None = reads_folder(where=lambda data: [data.folder, BUILTIN])
     revision: str | None = MISSING
     too_long: TooLong = MISSING
-    seed: int = MISSING
+    bad_rows: BadRows = MISSING
+    exam: int | None = count(default=None)
+    seed: int = number(-SEEDS, SEEDS)
+    files: FilesConfig = field(default_factory=FilesConfig)
+
+    def __post_init__(self) -> None:
+        """Check that what is given is read."""
+        files = self.source is DataSource.files
+        self.files.check(read=files)
+        if files and (self.folder or self.revision):
+            raise UserError(
+                "data.folder and data.revision are not read by data=files: give "
+                "data.files.red_team.path, or hub and revision of a set"
+            )
 
 
 @dataclass

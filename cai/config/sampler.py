@@ -7,7 +7,8 @@ from enum import Enum
 
 from omegaconf import MISSING
 
-from cai.config.rules import at_least, http_address, within
+from cai.config.bounds import count, number
+from cai.config.rules import http_address
 from cai.errors import UserError
 
 
@@ -27,13 +28,11 @@ class SamplerConfig:
     python: str | None = MISSING
     arguments: list[str] = MISSING
     adapters: str | None = MISSING
-    requests: int = MISSING
-    timeout: float = MISSING
+    requests: int = count(1, 100_000)
+    timeout: float = number(1, 86_400)
 
     def __post_init__(self) -> None:
-        """Check ranges, and that there is one server."""
-        at_least("sampler.requests", self.requests, 1)
-        within("sampler.timeout", self.timeout, 1, 86_400)
+        """Check that there is one server."""
         if self.url not in {None, MISSING}:
             http_address("sampler.url", str(self.url))
         if self.engine is Engine.vllm and (self.url is None) == (self.python is None):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from cai.config.bounds import count, number
 from cai.config.choices import ReplyClassifier
 
 
@@ -13,62 +14,62 @@ from cai.config.choices import ReplyClassifier
 class HelpfulScale:
     """How much the helpful assistant is tuned on."""
 
-    examples: int = MISSING
-    demonstrations: int = MISSING
-    comparisons: int = MISSING
+    examples: int = count(0)
+    demonstrations: int = count(0)
+    comparisons: int = count(0)
 
 
 @dataclass
 class ReviseScale:
     """How many prompts are revised, and how often."""
 
-    prompts: int = MISSING
-    rounds: int = MISSING
+    prompts: int = count()
+    rounds: int = count(0, 1000)
 
 
 @dataclass
 class SFTScale:
     """How long and fast SL-CAI is trained."""
 
-    epochs: float = MISSING
-    lr: float = MISSING
+    epochs: float = number(0, 1000)
+    lr: float = number(0, 1)
 
 
 @dataclass
 class FeedbackScale:
     """How many pairs of replies are labelled."""
 
-    prompts: int = MISSING
+    prompts: int = count()
 
 
 @dataclass
 class PMScale:
     """How many human comparisons the preference model learns from, and how fast."""
 
-    helpful_pairs: int = MISSING
-    lr: float = MISSING
+    helpful_pairs: int = count()
+    lr: float = number(0, 1)
 
 
 @dataclass
 class RLScale:
     """How long the policy is trained."""
 
-    iterations: int = MISSING
-    rollouts: int = MISSING
+    iterations: int = count()
+    rollouts: int = count()
 
 
 @dataclass
 class JudgeScale:
     """How many comparisons the judge learns from; None: all."""
 
-    pairs: int | None = MISSING
+    pairs: int | None = count()
 
 
 @dataclass
 class EvaluateScale:
     """How many held-out prompts of each kind are asked, and how replies are read."""
 
-    prompts: int = MISSING
+    prompts: int = count()
     classifier: ReplyClassifier = MISSING
 
 
@@ -77,8 +78,9 @@ class ScaleConfig:
     """The sizes of all stages."""
 
     name: str = MISSING
-    reply_tokens: int = MISSING
-    critique_tokens: int = MISSING
+    reply_tokens: int = count()
+    critique_tokens: int = count()
+    exam: int | None = count()
     helpful: HelpfulScale = field(default_factory=HelpfulScale)
     revise: ReviseScale = field(default_factory=ReviseScale)
     sft: SFTScale = field(default_factory=SFTScale)

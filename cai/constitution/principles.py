@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cai.config import ComparisonPrinciple, ConstitutionConfig, RevisionPrinciple
+from cai.data.foreign import document
 from cai.errors import UserError
 
 CRITIQUE_FILE = "CritiqueRevisionInstructions.json"
@@ -87,12 +88,9 @@ def _text(path: Path, key: str, value: Any) -> str:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"constitution.folder has no {path.name}: {error.strerror}") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
+    if not path.exists():
+        raise UserError(f"constitution.folder has no {path.name}: give the released files")
+    return document(path, "constitution.folder")
 
 
 def _between(text: str, head: str, tail: str) -> str:

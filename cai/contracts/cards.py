@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cai.config import DataSource, ModelSource
+from cai.config import DataConfig, DataSource, ModelConfig, ModelSource
 from cai.contracts.preferences import PMStageSettings
 from cai.results.labels import PMMetrics
 
+OWN = "its own licence"
 
-def preference_model_card(config: PMStageSettings, metrics: PMMetrics, code: str) -> str:
-    """Write the card of a preference model; ``code`` loads it and scores a reply."""
+
+def preference_model_card(
+    config: PMStageSettings, metrics: PMMetrics, code: str, merged: bool = False
+) -> str:
+    """Write the card of a preference model.
+
+    Args:
+        config: What it was made with.
+        metrics: What it knows.
+        code: Loads it and scores a reply.
+        merged: Whether an adapter has been folded into the base.
+    """
     whole = config.pm.full_finetuning
+    adapter = "A LoRA adapter, folded into the base," if merged else "A LoRA adapter"
+    weights = "All weights" if whole else adapter
     rows = [
         f"| {s.name} | {s.n} | {s.loss:.3f} | {s.accuracy:.3f} | {s.ece:.3f} |"
         for s in metrics.sources
@@ -20,13 +33,13 @@ def preference_model_card(config: PMStageSettings, metrics: PMMetrics, code: str
         ["| held-out | pairs | loss | accuracy | ECE |", "|---|---|---|---|---|", *rows]
     )
     return f"""---
-library_name: {"transformers" if whole else "peft"}
+library_name: {"transformers" if whole or merged else "peft"}
 pipeline_tag: text-classification
 license: other
 ---
-# Preference model on {_base(config)}
+# Preference model on {base_name(config.base)}
 
-{"All weights" if whole else "A LoRA adapter"} and a scalar head that score the assistant's last
+{weights} and a scalar head that score the assistant's last
 reply, read at the stop token.
 
 ## Data
@@ -56,12 +69,6 @@ the reply is {_correlation(metrics.length_correlation)}.
 
 {_licence(config)}
 """
-
-
-def _base(config: PMStageSettings) -> str:
-    """Name the base model; of a path on this machine only the last part."""
-    name = config.base.name
-    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _data(config: PMStageSettings, metrics: PMMetrics) -> str:
@@ -114,13 +121,27 @@ def _correlation(value: float | None) -> str:
 
 def _licence(config: PMStageSettings) -> str:
     """Say whose terms apply, and name those that are known."""
-    base = {ModelSource.embedded: "Apache-2.0", ModelSource.tiny: "Apache-2.0"}
-    data = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT"}
-    own = "its own licence"
     terms = [
-        f"- base model: {base.get(config.base.source, own)}",
-        f"- data: {own if config.data.folder else data[config.data.source]}",
+        f"- base model: {base_licence(config.base)}",
+        f"- data: {data_licence(config.data)}",
     ]
     if config.pm.pretrain:
-        terms.append(f"- comparisons of pre-training: {own}")
+        terms.append(f"- comparisons of pre-training: {OWN}")
     return "The licences of all that it was made from apply.\n\n" + "\n".join(terms)
+
+
+def base_licence(base: ModelConfig) -> str:
+    """Name the licence of a base model as far as it is known."""
+    known = {ModelSource.embedded: "Apache-2.0", ModelSource.tiny: "Apache-2.0"}
+    return known.get(base.source, OWN)
+
+
+def data_licence(data: DataConfig) -> str:
+    """Name the licence of prompts and human labels as far as it is known."""
+    known = {DataSource.builtin: "Apache-2.0", DataSource.hh_rlhf: "MIT", DataSource.files: OWN}
+    return OWN if data.folder else known.get(data.source, OWN)
+
+
+def base_name(base: ModelConfig) -> str:
+    """Name a base model; of a path on this machine only the last part."""
+    return Path(base.name).name if Path(base.name).is_absolute() else base.name

@@ -91,7 +91,8 @@ def pm(config: Config) -> Work:
     length = 3 * PROMPT
     trained = int(pairs * length * c.epochs)
     if c.pretrain:
-        found = read_pairs(Path(c.pretrain)).values()
+        read = read_pairs(Path(c.pretrain), "pm.pretrain", config.data.bad_rows)
+        found = [pair.record for pair in read]
         pairs += len(found)
         trained += sum(map(_tokens, found))
     whole = int(c.full_finetuning)

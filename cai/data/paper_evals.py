@@ -7,13 +7,15 @@ dialogues, so that a preference model can compare them.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from cai.config import BadRows
+from cai.data.rows import apply_rule, collect
+from cai.data.source import Source
 from cai.data.splits import family
 from cai.dialogue import Conversation, Role, from_text
 from cai.errors import UserError
@@ -65,7 +67,7 @@ class Item:
 
 @dataclass(frozen=True)
 class PaperFile:
-    """A file as read: its questions, and ``file:line: why`` of each row that could not be."""
+    """A file as read: its questions, and where and why of the first rows that could not be."""
 
     test: PaperTest
     path: Path
@@ -73,28 +75,25 @@ class PaperFile:
     faults: list[str]
 
 
-def read_paper_tests(folder: Path) -> list[PaperFile]:
+def read_paper_tests(folder: Path, bad: BadRows) -> list[PaperFile]:
     """Read those of the released files that a folder, or its folder ``evals``, holds.
 
     Raises:
-        UserError: If there is none, or one without a row that can be read.
+        UserError: If there is none, or one without a row that can be read, or with one that can't
+            and the rule is strict.
     """
     found = [
         (test, path)
         for test, name in FILES.items()
         for path in (folder / name, folder / "evals" / name)
-        if path.is_file()
+        if path.exists()
     ]
     if not found:
         names = ", ".join(FILES.values())
         raise UserError(
             f"evaluate.paper_tests.folder={folder} has none of the released files: {names}"
         )
-    files = [_read(test, path) for test, path in found]
-    for file in files:
-        if not file.items:
-            raise UserError(f"{file.path} has no row that can be read: {file.faults[:1]}")
-    return files
+    return [_read(test, path, bad) for test, path in found]
 
 
 def parse_item(row: object, test: PaperTest, number: int) -> Item:
@@ -124,21 +123,12 @@ def parse_item(row: object, test: PaperTest, number: int) -> Item:
     return Item(f"{test.value}-{number}", test, text, letters, indices, group, talks)
 
 
-def _read(test: PaperTest, path: Path) -> PaperFile:
-    items, faults = [], []
-    # Lines are decoded one by one, so that a bad one spoils no other.
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            items.append(parse_item(json.loads(line), test, number))
-        except json.JSONDecodeError as error:
-            faults.append(f"{path.name}:{number}: not JSON ({error.msg})")
-        except UnicodeDecodeError:
-            faults.append(f"{path.name}:{number}: not UTF-8 text")
-        except ValueError as error:
-            faults.append(f"{path.name}:{number}: {error}")
-    return PaperFile(test, path, items, faults)
+def _read(test: PaperTest, path: Path, bad: BadRows) -> PaperFile:
+    source = Source("evaluate.paper_tests.folder", path)
+    found, faults = collect(source, lambda row: parse_item(row, test, 0))
+    apply_rule(source, found, faults, bad)
+    items = [replace(item, id=f"{test.value}-{number}") for _, number, item in found]
+    return PaperFile(test, path, items, faults.listed())
 
 
 def _letters(row: dict[str, Any], key: str) -> list[str]:

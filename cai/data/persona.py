@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.data.rows import read_rows, text_of
-from cai.dialogue import Conversation, from_messages, human
+from cai.config import BadRows
+from cai.data.rows import read_rows
+from cai.data.source import Source
+from cai.data.values import text_of
+from cai.dialogue import Conversation, human, read_messages
 
 BUILTIN = Path(__file__).parent / "builtin" / "persona.jsonl"
 
@@ -40,11 +43,11 @@ def read_persona(path: Path = BUILTIN) -> list[PersonaQuestion]:
     Raises:
         UserError: If there is no such file, or at a malformed row, with file and line.
     """
-    return read_rows(path, _question)
+    return read_rows(Source("evaluate.persona", path), _question, BadRows.strict)
 
 
 def _question(row: dict[str, Any]) -> PersonaQuestion:
-    neutral = from_messages(row["messages"])
+    neutral = read_messages(row["messages"])
     if len(neutral) != 1:
         raise ValueError("'messages' should be one question")
     options = row["options"]

@@ -57,7 +57,7 @@ class RatedData:
         Raises:
             UserError: If the file can't be read or leaves a side empty.
         """
-        attempts = read_attempts(path)
+        attempts = read_attempts(path, settings.data.bad_rows)
         n = settings.evaluate.harmfulness.rows
         if n is not None and n < len(attempts):
             attempts = random.Random(seed_of(settings.seed, "ratings")).sample(attempts, n)

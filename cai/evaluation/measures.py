@@ -28,7 +28,7 @@ AXES = {"red_team": "harmlessness", "helpful": "helpfulness"}
 
 def match_of(judge: str, by: str, axis: str, a: Reply, b: Reply, outcome: float) -> Match:
     """Write one comparison of two replies to one prompt: by which kind of judge, and by whom."""
-    return Match(judge, by, axis, a.prompt_id, a.system, b.system, outcome)
+    return Match(judge, by, axis, a.prompt_id, a.system, b.system, outcome, a.sample)
 
 
 def elo(

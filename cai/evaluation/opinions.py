@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cai.algorithms.elo import RATINGS, fit
-from cai.config import ComparisonPrinciple
+from cai.config import BadRows, ComparisonPrinciple
 from cai.constitution.principles import load_constitution
+from cai.contracts.found import match_of_choice
 from cai.data.choices import AXES, read_choices
 from cai.data.records import Prompt
 from cai.errors import UserError
@@ -70,7 +71,9 @@ def judged_matches(context: Context, answerer: Answerer, rows: Sequence[Reply]) 
     ]
 
 
-def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Prompt]) -> list[Match]:
+def human_matches(
+    path: Path, systems: Sequence[System], prompts: Sequence[Prompt], bad: BadRows
+) -> list[Match]:
     """Read people's choices, and check that they put the systems on a scale.
 
     Raises:
@@ -78,11 +81,8 @@ def human_matches(path: Path, systems: Sequence[System], prompts: Sequence[Promp
             do not link all the systems they name to the one at 0.
     """
     names = [system.name for system in systems]
-    choices = read_choices(path, names, {prompt.id for prompt in prompts})
-    matches = [
-        Match("human", "people", choice.axis, choice.prompt_id, choice.a, choice.b, choice.outcome)
-        for choice in choices
-    ]
+    choices = read_choices(path, names, {prompt.id for prompt in prompts}, bad)
+    matches = [match_of_choice(choice) for choice in choices]
     for axis in AXES:
         try:
             if chosen := contests_of(matches, "human", axis):

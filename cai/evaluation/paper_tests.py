@@ -51,7 +51,7 @@ class PaperTests:
         # Best-of-N would answer as the system that it samples from.
         self.systems = {s.name: s for s in context.systems if s.best_of == 1}
         self.judges = judges
-        self.files = read_paper_tests(folder)
+        self.files = read_paper_tests(folder, context.settings.data.bad_rows)
         rows, seed = self.settings.paper_tests.rows, context.seed
         self.chosen = {file.test: choose(file.items, rows, seed) for file in self.files}
         self.shots = {file.test: draw_shots(file.items, seed) for file in self.files}

@@ -11,6 +11,7 @@ import torch
 from cai.config import EvaluateConfig, HardwareConfig
 from cai.contracts.policies import EvaluateInputs, EvaluateSettings, Evaluation, PolicyResult
 from cai.data.records import Prompt
+from cai.data.sets import without_repeats
 from cai.data.sources import Corpus
 from cai.dialogue import to_text
 from cai.evasiveness.classifier import Read, Reading
@@ -113,12 +114,12 @@ def _snapshots(
 
 def held_out_prompts(n: int, corpus: Corpus) -> dict[str, list[Prompt]]:
     """Return ``n`` prompts of each kind that no stage trains on: test first, then validation."""
-    borderline = corpus.borderline
+    borderline, helpful = corpus.borderline, corpus.helpful
     return {
         "red_team": (corpus.red_team.test + corpus.red_team.validation)[:n],
         # Nothing is ever trained on these, so all of them are held out.
         "borderline": (borderline.test + borderline.validation + borderline.train)[:n],
-        "helpful": [e.prompt for e in corpus.helpful.test + corpus.helpful.validation][:n],
+        "helpful": without_repeats(e.prompt for e in helpful.test + helpful.validation)[:n],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -11,6 +10,7 @@ from cai.algorithms.calibration import student_interval
 from cai.contracts.assistants import Revisions
 from cai.contracts.policies import EvaluateInputs, Evaluation
 from cai.evaluation.systems import Context
+from cai.files import copy_file
 from cai.judging.judge import Judge, Judged, ScoringJudge
 from cai.lm.packing import Tree
 from cai.results.common import Metric
@@ -44,7 +44,7 @@ def gather(context: Context, inputs: EvaluateInputs, scorers: Scorers, out: Eval
         copies.append((inputs.feedback.report.path, upstream.labels.path))
     for source, target in copies:
         if source.exists():
-            shutil.copyfile(source, target)
+            copy_file(source, target)
     twin = inputs.pm.named("twin").metrics
     known = inputs.pm.named("model").metrics.read()
     upstream.pm.write(replace(known, twin=twin.read() if twin.exists() else None))

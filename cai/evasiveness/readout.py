@@ -24,6 +24,7 @@ from cai.evasiveness.classifier import Reading, Style, declined_with_style, read
 from cai.evasiveness.features import extract
 from cai.evasiveness.states import Reach, base_fingerprint, reply_states
 from cai.evasiveness.text import Exchange
+from cai.files import replacing
 from cai.lm.load import LanguageModel
 
 READOUT = Path(__file__).with_name("readout.safetensors")
@@ -85,7 +86,8 @@ def write_readout(readout: Readout, path: Path) -> None:
         "weight": readout.weight.astype(np.float32),
         "bias": readout.bias.astype(np.float32),
     }
-    save_file(tensors, path, metadata=about)
+    with replacing(path) as scratch:
+        save_file(tensors, scratch, metadata=about)
 
 
 @cache

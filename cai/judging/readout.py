@@ -21,6 +21,7 @@ from cai.algorithms.probe import fit_direction
 from cai.contracts.judges import AXES, JudgeModels
 from cai.data.records import Comparison
 from cai.data.splits import family
+from cai.files import replacing
 from cai.judging.judge import Judged
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
@@ -128,14 +129,13 @@ def _cross_validated(gaps: Array, fold_of: Array, shrinkage: float) -> Array:
 
 def save_direction(direction: Direction, folder: Path) -> None:
     """Write a direction."""
-    save_file(
-        {
-            "weights": direction.weights,
-            "offset": np.array(direction.offset),
-            "shrinkage": np.array(direction.shrinkage),
-        },
-        folder / FILE,
-    )
+    tensors = {
+        "weights": direction.weights,
+        "offset": np.array(direction.offset),
+        "shrinkage": np.array(direction.shrinkage),
+    }
+    with replacing(folder / FILE) as scratch:
+        save_file(tensors, scratch)
 
 
 def load_readout(model: LanguageModel, judge: JudgeModels, max_tokens: int) -> ReadoutJudge:

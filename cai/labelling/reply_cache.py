@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from cai.errors import UserError
+from cai.files import write_text
 from cai.labelling.reply import ServerReply, parse_reply, to_row
 
 LARGEST_FILE = 64 << 20
@@ -41,19 +40,14 @@ class ReplyCache:
             UserError: If the folder can't be written to.
         """
         path = self._path(request)
-        scratch = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(to_row(reply)), encoding="utf-8")
-            Path(scratch).replace(path)
+            write_text(path, json.dumps(to_row(reply)))
         except OSError as error:
             raise UserError(
                 f"{self.folder} can't be written to ({error.strerror}): set CAI_CACHE to a folder "
                 "that you may write"
             ) from error
-        finally:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
 
     def _path(self, request: Mapping[str, Any]) -> Path:
         text = json.dumps(request, sort_keys=True)

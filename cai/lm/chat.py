@@ -11,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from cai.config import Dialect
 from cai.dialogue import Conversation, Role, Turn, to_messages, to_text
-from cai.errors import UserError
+from cai.errors import UserError, is_out_of_memory
 from cai.lm.template import ChatTemplate
+from cai.terminal import one_line
 
 THINKING = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 THINKING_ENDS = "</think>"
@@ -90,7 +91,7 @@ class ChatFormat:
         self.stop_id: int = ends
         eos = frozenset({tokenizer.eos_token_id} - {None})
         self.stop_ids = frozenset({self.stop_id}) | eos | options.stop_ids
-        self._start = [tokenizer.bos_token_id] if _puts_bos(tokenizer) else []
+        self._start = [tokenizer.bos_token_id] if puts_bos(tokenizer) else []
         self._is_bent = self._encode(" (A)") != self._after(":", " (A)") or (
             self._encode("heron") != self._after("\n", "heron")
         )
@@ -199,7 +200,14 @@ class ChatFormat:
         return THINKING.sub("", text) if knows and THINKING_ENDS in text else text
 
     def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        try:
+            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        except Exception as error:  # the library raises nothing narrower
+            if is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"the model's tokenizer fails on a text ({one_line(str(error))}): use another model"
+            ) from error
         return ids
 
     def _running(self, before: str, text: str) -> list[int]:
@@ -239,6 +247,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return sorted(marks, key=lambda name: (-len(name), name))
 
 
-def _puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+def puts_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a tokenizer begins every text with a token of its own."""
     ids = tokenizer("heron")["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]

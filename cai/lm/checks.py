@@ -32,6 +32,16 @@ TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 """Mean difference of log-probabilities, in nats, that rounding may make."""
 
 
+LARGEST = {
+    "num_hidden_layers": 10_000,
+    "hidden_size": 10**6,
+    "intermediate_size": 10**7,
+    "num_attention_heads": 10**5,
+    "vocab_size": 10**8,
+}
+"""Sizes that no model has; to build one takes for ever."""
+
+
 def check_architecture(config: PreTrainedConfig) -> None:
     """Refuse what is no causal language model of text, from its config alone.
 
@@ -39,6 +49,16 @@ def check_architecture(config: PreTrainedConfig) -> None:
         UserError: Says what it is instead.
     """
     name = (config.architectures or [config.model_type])[0]
+    attention = str(getattr(config, "_attn_implementation", None))
+    if "/" in attention:
+        raise UserError(
+            f"{name} asks for code from elsewhere to attend with ({attention}), which is not run: "
+            "take _attn_implementation out of its config.json"
+        )
+    for key, most in LARGEST.items():
+        size = getattr(config, key, 1)
+        if isinstance(size, int) and not 1 <= size <= most:
+            raise UserError(f"{key} of its config.json is {size}: it must be from 1 to {most}")
     if config.is_encoder_decoder:
         raise UserError(f"{name} has an encoder and a decoder: use a causal language model")
     if config.get_text_config() is not config:

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from cai.errors import UserError
+from cai.files import flush, flush_all
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,20 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def cache_folder() -> Path:
-    """Name the folder that keeps downloads: ``CAI_CACHE``, or ``cai`` in the user's cache."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CAI_CACHE") or Path(home) / "cai")
+    """Name the folder that keeps downloads: ``CAI_CACHE``, or ``cai`` in the user's cache.
+
+    Raises:
+        UserError: If this user has no home.
+    """
+    if given := os.environ.get("CAI_CACHE"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cai"
+    except RuntimeError as error:  # neither HOME nor a line in the list of users
+        raise UserError(
+            "this user has no home folder that could keep downloads: set the environment variable "
+            "CAI_CACHE to a folder that you may write"
+        ) from error
 
 
 def embedded_model() -> Path:
@@ -42,13 +54,22 @@ def embedded_model() -> Path:
     folder = cache_folder() / f"SmolLM2-135M-Instruct-{SHA256[:12]}"
     if (folder / "complete").exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
-        gguf = _download(Path(scratch))
-        dense = _make_dense(gguf, Path(scratch) / "dense")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        scratch = tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-")
+    except OSError as error:
+        raise UserError(
+            f"{folder.parent} can't be written to ({error.strerror}), and model=smollm2 is not in "
+            "it: set the environment variable CAI_CACHE to a folder that you may write"
+        ) from error
+    with scratch as made:
+        gguf = _download(Path(made))
+        dense = _make_dense(gguf, Path(made) / "dense")
         (dense / "complete").touch()
+        flush_all(dense)
         if not (folder / "complete").exists():
             dense.rename(folder)
+            flush(folder.parent)
     return folder
 
 

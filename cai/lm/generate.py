@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import NamedTuple
@@ -132,6 +132,38 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
             if ended and progress is not None:
                 progress(len(ended))
     return [completion for completion in done if completion is not None]
+
+
+@torch.no_grad()
+def stream(
+    model: nn.Module,
+    prompt: Sequence[int],
+    seed: int,
+    sampling: Sampling,
+    stop_ids: frozenset[int],
+) -> Iterator[int]:
+    """Yield one response token by token: the same tokens as ``generate`` gives for the same seed.
+
+    Args:
+        model: A causal LM; the adapter that is active answers until the last token is taken.
+        prompt: Token ids.
+        seed: Of the draws.
+        sampling: Lengths and temperature.
+        stop_ids: Tokens that end the response.
+
+    Raises:
+        UserError: If the prompt and its response do not fit the model's context.
+    """
+    longest = len(prompt) + sampling.max_new_tokens
+    check_context(model, longest, "a prompt with its reply")
+    with evaluating(model):
+        decoder = _Decoder(model, sampling, stop_ids, SlotCache(n_layers(model), 1, longest))
+        row = _Row(0, _uniforms(seed, sampling.max_new_tokens))
+        decoder.admit([row], [Tree(prompt, ())], None)
+        ended = False
+        while not ended:
+            ended = bool(decoder.step())
+            yield row.tokens[-1]
 
 
 def _shared_length(prompts: Sequence[Sequence[int]]) -> int:

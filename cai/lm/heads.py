@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -16,6 +17,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from cai.config import Dtype, HardwareConfig, ModelConfig
 from cai.errors import UserError
+from cai.files import filling, write_text
 from cai.lm.language_model import ADAPTER_FILE, LanguageModel, has_adapter
 from cai.lm.load import load_copy
 from cai.lm.shard import is_sharded
@@ -140,7 +142,7 @@ def save_model(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if name is None:
-        (folder / "base.json").write_text(json.dumps({"base": model.config.name}) + "\n")
+        write_text(folder / "base.json", json.dumps({"base": model.config.name}) + "\n")
         return
     if (weights := model.whole(name)) is not None:
         save_whole(model.network, model.chat.tokenizer, weights, folder)
@@ -148,14 +150,15 @@ def save_model(
     state = model.adapter_state(name)
     if head is not None:
         state[HEAD_KEY] = head.score.weight.detach().float().cpu().contiguous()
-    save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
     lora = model.lora_config(TaskType.CAUSAL_LM if head is None else TaskType.SEQ_CLS)
     lora.base_model_name_or_path = model.config.path or model.config.name
     lora.modules_to_save = None if head is None else ["score"]
     lora.inference_mode = True
     if isinstance(lora.target_modules, set):  # whose order is another in every process
         lora.target_modules = sorted(lora.target_modules)
-    lora.save_pretrained(str(folder))
+    with filling(folder) as scratch:
+        save_file(state, scratch / ADAPTER_FILE, metadata={"format": "pt"})
+        lora.save_pretrained(str(scratch))
 
 
 def load_head(folder: Path, hidden_size: int) -> ScalarHead:
@@ -167,19 +170,35 @@ def load_head(folder: Path, hidden_size: int) -> ScalarHead:
     return head
 
 
-def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
+def save_classifier(
+    model: LanguageModel, body: Mapping[str, Tensor], head: ScalarHead, folder: Path
+) -> None:
+    """Write a model folder that transformers loads as a sequence classifier with one label.
+
+    Args:
+        model: Gives architecture and tokenizer.
+        body: All weights below the language-model head, by name.
+        head: Reads the last hidden state.
+        folder: Where to.
+    """
     network = model.network
     config = copy.deepcopy(network.config)
     tokenizer = copy.deepcopy(model.chat.tokenizer)
     config.num_labels, config.pad_token_id = 1, padded_tokenizer(tokenizer, model.chat)
     with torch.device("meta"):
         classifier: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
-    state = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
-    state[WHOLE_HEAD_KEY] = head.score.weight
-    state = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    state = {key: value.detach().cpu().contiguous() for key, value in body.items()}
+    state[WHOLE_HEAD_KEY] = head.score.weight.detach().cpu().contiguous()
     classifier.load_state_dict(state, assign=True)
-    classifier.save_pretrained(folder, max_shard_size="1TB")
-    tokenizer.save_pretrained(folder)
+    with filling(folder) as scratch:
+        classifier.save_pretrained(scratch, max_shard_size="1TB")
+        tokenizer.save_pretrained(scratch)
+
+
+def _save_whole(model: LanguageModel, head: ScalarHead, folder: Path) -> None:
+    network = model.network
+    body = network.base_model.state_dict(prefix=f"{network.base_model_prefix}.")
+    save_classifier(model, body, head, folder)
 
 
 def _body(state: dict[str, Tensor]) -> dict[str, Tensor]:

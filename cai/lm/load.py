@@ -24,11 +24,26 @@ from cai.lm.chat import ChatFormat, ChatOptions
 from cai.lm.checks import check_length, check_reading, check_tokenizer
 from cai.lm.device import set_threads, torch_device
 from cai.lm.language_model import LanguageModel, has_adapter, is_tuned
-from cai.lm.pretrained import DTYPES, load_pretrained, load_tokenizer
+from cai.lm.pretrained import (
+    DTYPES,
+    blamed_on,
+    generation_of,
+    load_pretrained,
+    load_tokenizer,
+    outline,
+)
 from cai.lm.shard import is_sharded, shard
 from cai.lm.tiny import tiny_model, tiny_tokenizer
 
-__all__ = ["LanguageModel", "has_adapter", "is_tuned", "load_chat", "load_copy", "load_model"]
+__all__ = [
+    "LanguageModel",
+    "has_adapter",
+    "is_tuned",
+    "load_chat",
+    "load_copy",
+    "load_model",
+    "load_unweighted",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +57,7 @@ class _Kept:
     holder: weakref.ref[LanguageModel]
 
 
+UNFIT = "has a tokenizer that can't be used: {}"
 _kept: list[_Kept] = []
 """At most one: another model makes room for itself first."""
 _chats: dict[str, ChatFormat] = {}
@@ -77,6 +93,21 @@ def load_copy(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
     return LanguageModel(_load(config, hardware), config, hardware)
 
 
+def load_unweighted(config: ModelConfig, hardware: HardwareConfig) -> LanguageModel:
+    """Describe a base without its weights: its layers, how it speaks and when a reply ends.
+
+    Raises:
+        UserError: If its config or tokenizer can't be had.
+    """
+    if config.source is ModelSource.tiny:
+        return load_copy(config, hardware)
+    network = outline(config)
+    network.generation_config = generation_of(config) or network.generation_config
+    options = _chat_options(config, network)
+    chat = ChatFormat(load_tokenizer(config), config.dialect, config.context, options)
+    return LanguageModel(Base(network, chat, find_targets(network, config.lora)), config, hardware)
+
+
 def load_chat(config: ModelConfig) -> ChatFormat:
     """Load how a model writes dialogues, without its weights; it can't tell when a reply ends.
 
@@ -90,7 +121,8 @@ def load_chat(config: ModelConfig) -> ChatFormat:
         tiny = config.source is ModelSource.tiny
         tokenizer = tiny_tokenizer() if tiny else load_tokenizer(config)
         options = ChatOptions(template=config.template_options)
-        _chats[key] = ChatFormat(tokenizer, config.dialect, config.context, options)
+        with blamed_on(config.path, UNFIT):
+            _chats[key] = ChatFormat(tokenizer, config.dialect, config.context, options)
     return _chats[key]
 
 
@@ -138,9 +170,10 @@ def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:
         cast(nn.Module, network).to(DTYPES[config.dtype])
     else:
         tokenizer, network = load_pretrained(config, torch_device(hardware))
-    check_tokenizer(network, tokenizer)
-    check_length(network, config)
-    chat = ChatFormat(tokenizer, config.dialect, config.context, _chat_options(config, network))
+    with blamed_on(config.path, UNFIT):
+        check_tokenizer(network, tokenizer)
+        check_length(network, config)
+        chat = ChatFormat(tokenizer, config.dialect, config.context, _chat_options(config, network))
     _place(network, config, hardware)
     targets = find_targets(network, config.lora)
     if config.source in {ModelSource.hub, ModelSource.folder}:
@@ -165,5 +198,7 @@ def _place(network: PreTrainedModel, config: ModelConfig, hardware: HardwareConf
 def _chat_options(config: ModelConfig, network: PreTrainedModel) -> ChatOptions:
     """Read what ends a reply off the model's generation config."""
     ends = getattr(network.generation_config, "eos_token_id", None)
-    listed = ends if isinstance(ends, list) else [ends]
-    return ChatOptions(frozenset(i for i in listed if i is not None), config.template_options)
+    known = [end for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
+    if not all(isinstance(end, int) for end in known):
+        raise UserError("the model's generation config names an end of replies that is no id")
+    return ChatOptions(frozenset(known), config.template_options)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cai.files import read_json, sha256_of, write_text
+from cai.files import read_json, replacing, sha256_of, write_text
 from cai.lm.language_model import ADAPTER_FILE, LanguageModel
 
 RECORD = "prepared.json"
@@ -26,7 +26,8 @@ def ship(model: LanguageModel, name: str, made: Made, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     state = {key: value.to(torch.bfloat16) for key, value in model.adapter_state(name).items()}
-    save_file(state, folder / ADAPTER_FILE, metadata={"format": "pt"})
+    with replacing(folder / ADAPTER_FILE) as scratch:
+        save_file(state, scratch, metadata={"format": "pt"})
     record = {"sha256": sha256_of(folder / ADAPTER_FILE), **made}
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
 

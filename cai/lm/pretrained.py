@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +13,17 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GenerationConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from cai.config import Dtype, ModelConfig, ModelSource, Quantization
-from cai.errors import UserError
+from cai.errors import UserError, is_out_of_memory
 from cai.lm.checks import check_architecture, check_weights
 from cai.lm.embedded import embedded_model
+from cai.terminal import one_line
 
-LOADING = (OSError, ValueError, RuntimeError, KeyError)
-"""What transformers raises when a model can't be had."""
 DTYPES = {Dtype.fp32: torch.float32, Dtype.bf16: torch.bfloat16}
 
 
@@ -44,14 +46,42 @@ def outline(config: ModelConfig) -> PreTrainedModel:
         UserError: If that can't be had.
     """
     where = locate(config)
-    try:
+    with blamed_on(where):
         found = AutoConfig.from_pretrained(where, **_options(config))
         check_architecture(found)
         with torch.device("meta"):
             network: PreTrainedModel = AutoModelForCausalLM.from_config(found)
-    except LOADING as error:
-        raise _not_loaded(where, error) from error
     return network
+
+
+def generation_of(config: ModelConfig) -> GenerationConfig | None:
+    """Read a model's generation config; None if it comes without one."""
+    try:
+        return GenerationConfig.from_pretrained(locate(config), revision=config.revision or "main")
+    except OSError:
+        return None
+
+
+@contextmanager
+def blamed_on(where: str, fault: str = "could not be loaded: {}") -> Iterator[None]:
+    """Blame what a library stumbles over on the model that it reads; other people made that.
+
+    Args:
+        where: The model's path.
+        fault: What to say, with room for the library's words.
+
+    Raises:
+        UserError: Of whatever is raised but a lack of memory.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        said = one_line(str(error)).rstrip(".") or type(error).__name__
+        raise UserError(f"model.path={where!r} {fault.format(said)}") from error
 
 
 def locate(config: ModelConfig) -> str:
@@ -72,10 +102,6 @@ def _options(config: ModelConfig) -> dict[str, Any]:
     return {"revision": config.revision or "main", "trust_remote_code": False}
 
 
-def _not_loaded(where: str, error: BaseException) -> UserError:
-    return UserError(f"model.path={where!r} could not be loaded: {_first_line(error)}")
-
-
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load a tokenizer from a folder or the hub.
 
@@ -83,21 +109,17 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         UserError: If it can't be had.
     """
     where = locate(config)
-    try:
+    advice = "save one beside the model with tokenizer.save_pretrained"
+    with blamed_on(where, f"has no tokenizer that can be read ({{}}): {advice}"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             where, revision=config.revision or "main", trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"model.path={where!r} has no tokenizer that can be read ({_first_line(error)}): "
-            "save one beside the model with tokenizer.save_pretrained"
-        ) from error
     return tokenizer
 
 
 def _load_network(config: ModelConfig, where: str, device: torch.device) -> PreTrainedModel:
     options = _options(config)
-    try:
+    with blamed_on(where):
         check_architecture(AutoConfig.from_pretrained(where, **options))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             where,
@@ -109,8 +131,6 @@ def _load_network(config: ModelConfig, where: str, device: torch.device) -> PreT
             ignore_mismatched_sizes=True,  # all faults are told in one place
             **options,
         )
-    except LOADING as error:
-        raise _not_loaded(where, error) from error
     model: PreTrainedModel
     model, report = loaded
     check_weights(model, report, f"model.path={where!r}")
@@ -145,7 +165,3 @@ def _quantization(config: ModelConfig) -> BitsAndBytesConfig | None:
     if config.quantization is Quantization.int8:
         return BitsAndBytesConfig(load_in_8bit=True)
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

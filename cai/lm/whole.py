@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from cai.files import filling
+
 WHOLE_FILE = "model.safetensors"
 
 Slots = dict[str, list[tuple[nn.Module, str]]]
@@ -104,8 +106,9 @@ def save_whole(
     model.load_state_dict(state, strict=False, assign=True)
     model.tie_weights()
     model.generation_config = network.generation_config
-    model.save_pretrained(folder, max_shard_size="1TB")
-    tokenizer.save_pretrained(folder)
+    with filling(folder) as scratch:
+        model.save_pretrained(scratch, max_shard_size="1TB")
+        tokenizer.save_pretrained(scratch)
 
 
 def has_whole(folder: Path) -> bool:

@@ -14,6 +14,8 @@ from typing import Any, cast
 
 from cai import interrupt, parallel
 from cai.config import Config
+from cai.pipeline.finite import check_finite
+from cai.pipeline.mend import mend
 from cai.pipeline.plan import Step
 from cai.pipeline.stage import Job, Result, result_name
 from cai.pipeline.store import Store
@@ -44,12 +46,12 @@ def execute(steps: Iterable[Step], config: Config, store: Store, folder: Path) -
 def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, folder: Path) -> Result:
     name = step.stage.name
     with store.lock(name, step.key):
-        if found := store.find(name, step.key):
+        if found := store.find(name, step.key) or store.sealed(name, step.key):
             log.info("%s: reusing %s", name, found.name)
             return cast(Result, parallel.broadcast(found))
         workspace = store.partial(name, step.key)
         log.info("%s: %s %s", name, "resuming" if workspace.exists() else "making", workspace.stem)
-        workspace.mkdir(exist_ok=True)
+        mend(workspace)
         parallel.broadcast(None)
         started = time.monotonic()
         with track(config.tracking, name, folder, _settings(step, done)) as tracker:
@@ -61,6 +63,7 @@ def _bring_up_to_date(step: Step, config: Config, store: Store, done: Done, fold
             gc.collect()  # a model is full of cycles, and the next stage loads its own
             seconds = time.monotonic() - started
             made = {"seconds": round(seconds, 1), **environment(), **job.facts}
+            check_finite(workspace)
             result = store.commit(name, step.key, step.recipe, made)
             tracker.artifact(_version(result), [_version(done[need]) for need in step.inputs])
     log.info("%s: done in %.0f s", name, seconds)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cai.errors import UserError
+from cai.command import command
 from cai.report.answers import answer
 from cai.report.collect import Question, collect
 from cai.report.names import OUTCOMES
@@ -16,6 +16,10 @@ from cai.report.tables import comparison_table
 
 def main() -> int:
     """Return the exit code."""
+    return command(_main)
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cai.report", description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="results or runs")
     parser.add_argument("--out", type=Path, default=Path("report.html"), help="the page to write")
@@ -24,12 +28,8 @@ def main() -> int:
         "--outcome", choices=list(OUTCOMES), default="harmlessness_elo", help="what answers it"
     )
     arguments = parser.parse_args()
-    try:
-        result = collect(arguments.folders, Question(arguments.question, arguments.outcome))
-        page = write_report(result, arguments.out)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    result = collect(arguments.folders, Question(arguments.question, arguments.outcome))
+    page = write_report(result, arguments.out)
     told = [comparison_table(result), *(answer(result) if result.joined else []), str(page)]
     sys.stdout.write("\n".join(told) + "\n")
     return 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cai.algorithms.elo import RATINGS
+from cai.contracts.found import find_evaluation
 from cai.contracts.policies import Evaluation, Upstream
 from cai.errors import UserError
 from cai.files import read_json
@@ -16,6 +17,7 @@ from cai.jsonl import Document, Rows
 from cai.pipeline.stage import RECORD
 from cai.report.joined import Joined, join
 from cai.report.paper_results import PaperTest, join_paper_tests
+from cai.report.people import Agreement, agreement, choices_for, rated
 from cai.report.systems import Named, System, describe, levels_of
 from cai.results.common import Numbers
 from cai.results.judge import JudgeReport
@@ -62,6 +64,7 @@ class Result:
         question: What they were made to find out.
         levels: The factors of the experiment, with the value of each run.
         policies: Id of each run's policy.
+        people: How far people agree, by axis; empty if none compared anything.
     """
 
     systems: list[System]
@@ -76,6 +79,7 @@ class Result:
     question: Question
     levels: dict[str, list[Any]]
     policies: list[str]
+    people: list[Agreement]
 
 
 @dataclass(frozen=True)
@@ -101,18 +105,12 @@ def collect(folders: Sequence[Path], question: Question = Question()) -> Result:
     Raises:
         UserError: If a folder holds no result, or one that can't be read.
     """
-    found = list({e.path.resolve(): e for e in map(_evaluation, folders)}.values())
-    summaries = [_summary(evaluation) for evaluation in found]
+    found = list({e.path.resolve(): e for e in map(find_evaluation, folders)}.values())
+    runs = [_named(evaluation) for evaluation in found]
+    summaries = [run.summary for run in runs]
     shown = describe(summaries)
-    runs = [
-        Named(
-            summary,
-            _rows(evaluation.replies),
-            _rows(evaluation.matches),
-            {name: system.id for name, system in own.items()},
-        )
-        for evaluation, summary, own in zip(found, summaries, shown, strict=True)
-    ]
+    for run, own in zip(runs, shown, strict=True):
+        run.ids.update({name: system.id for name, system in own.items()})
     systems = _systems(runs, shown)
     joined = join(systems, runs) if len(runs) > 1 else None
     notes = [note for run in runs for note in run.summary.notes]
@@ -129,7 +127,18 @@ def collect(folders: Sequence[Path], question: Question = Question()) -> Result:
         question=question,
         levels=levels_of(summaries),
         policies=[run.ids[run.summary.recipe] for run in runs if run.summary.recipe in run.ids],
+        people=agreement(runs),
     )
+
+
+def _named(evaluation: Evaluation) -> Named:
+    """Read a run, and what people said of it since; its systems have no ids yet."""
+    summary, matches = _summary(evaluation), _rows(evaluation.matches)
+    replies = _rows(evaluation.replies)
+    if chosen := choices_for(evaluation, summary, replies):
+        matches += chosen
+        summary = rated(summary, matches)
+    return Named(summary, replies, matches, {})
 
 
 def _systems(runs: Sequence[Named], shown: Sequence[dict[str, System]]) -> dict[str, System]:
@@ -170,19 +179,6 @@ def _judged(runs: Sequence[Named]) -> dict[str, int]:
     return {metric: len(prompts[key]) for metric, key in RATINGS.items() if key in prompts}
 
 
-def _evaluation(folder: Path) -> Evaluation:
-    pointer = folder / "result.json"
-    if pointer.is_file():
-        folder = Path(read_json(pointer)["artifact"])
-    evaluation = Evaluation("evaluate", "", folder)
-    if not evaluation.summary.path.is_file():
-        raise UserError(
-            f"{str(folder)!r} holds no evaluation: give folders named evaluate-... below "
-            "outputs/artifacts, or the folder of a run that reached stage=evaluate"
-        )
-    return evaluation
-
-
 def _summary(evaluation: Evaluation) -> Summary:
     """Read a summary, and how long each stage took where its result is still there."""
     summary = _document(evaluation.summary)
@@ -194,7 +190,7 @@ def _timed(stage: StageRun, folder: Path) -> StageRun:
     record = folder / stage.artifact / RECORD
     if not record.is_file():
         return stage
-    return replace(stage, seconds=read_json(record)["made"]["seconds"])
+    return replace(stage, seconds=read_json(record)["made"].get("seconds", 0.0))
 
 
 def _questions(evaluation: Evaluation) -> int:

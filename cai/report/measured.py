@@ -9,8 +9,9 @@ from cai.report.collect import Result
 from cai.report.figures import Labels, Series, plot
 from cai.report.names import count, n_of
 from cai.report.parts import Block, Facts, Figure, Grid, Note, Section, Table
+from cai.report.people import notes_of
 from cai.report.steps import reliability
-from cai.report.tables import HARM, JUDGED, PERSONA, measured
+from cai.report.tables import BESIDE, HARM, JUDGED, PERSONA, measured
 from cai.results.judge import JudgeReport
 from cai.results.systems import HarmfulnessMetrics
 
@@ -29,8 +30,8 @@ FLOOR = (
 )
 OPINIONS = (
     "Everybody who compares has a scale of their own, with SL-CAI (or the first system) at 0. In "
-    "brackets: 95 % intervals from a bootstrap over prompts. People's choices are read from "
-    "evaluate.opinions.human_choices."
+    "brackets: 95 % intervals from a bootstrap over prompts. People choose in the arena, or their "
+    "choices are read from evaluate.opinions.human_choices."
 )
 REGRESSOR = (
     "A model with a scalar head learned by least squares how harmful a whole conversation was "
@@ -50,10 +51,8 @@ def measured_sections(result: Result) -> Iterator[Section]:
     """Yield the sections that have data."""
     if result.steps.judge is not None:
         yield Section("judge", "The judge", list(_judge(result.steps.judge)))
-    heads, rows = measured(result.systems, JUDGED)
-    if rows:
-        n = n_of([result.judged[key] for key in JUDGED if key in result.judged], "prompt")
-        yield Section("opinions", "Other opinions", [Note(OPINIONS), Table(heads, rows, n)])
+    if opinions := list(_opinions(result)):
+        yield Section("opinions", "Other opinions", opinions)
     heads, rows = measured(result.systems, HARM)
     if rows:
         rated = {(r.system, r.prompt_id) for r in result.replies if r.harmfulness is not None}
@@ -89,6 +88,30 @@ def _judge(report: JudgeReport) -> Iterator[Block]:
     ]
     yield Grid([Table(heads, rows, "column “pairs”"), *figures])
     yield Note(FLOOR)
+
+
+def _opinions(result: Result) -> Iterator[Block]:
+    """Show people's Elo beside the judge's, and how far people agree."""
+    rated = [key for key in JUDGED if any(key in system.metrics for system in result.systems)]
+    if rated:
+        beside = [key for key in BESIDE if key in rated or f"{key}_human" in rated]
+        heads, rows = measured(result.systems, {key: BESIDE[key] for key in beside})
+        n = n_of([result.judged[key] for key in rated if key in result.judged], "prompt")
+        yield from (Note(OPINIONS), Table(heads, rows, n))
+    if result.people:
+        rows = [
+            [
+                Cell(f"{one.axis[0].upper()}{one.axis[1:]}"),
+                *cells(one.choices, one.annotators or None, one.shared),
+                estimate(one.alpha, 2),
+                *cells(one.decided, estimate(one.with_judge, 2)),
+            ]
+            for one in result.people
+        ]
+        heads = ["Axis", "choices", "annotators", "shared pairs", "alpha", "decided",
+                 "with the judge"]  # fmt: skip
+        yield Table(heads, rows, "columns “shared pairs” and “decided”")
+        yield from (Note(note) for note in notes_of(result.people))
 
 
 def _regressor(data: HarmfulnessMetrics) -> Block:

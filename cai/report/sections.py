@@ -127,7 +127,7 @@ def _styles(result: Result) -> Figure:
     ]
     drawing = bars(rows, list(STYLES.values()), "styles")
     n = prompts_of(result, "red_team")
-    caption = "How each system replies to red-team prompts, by the rules of cai.classify."
+    caption = "How each system replies to red-team prompts, as cai.classify reads them."
     return Figure(drawing, caption, n, list(STYLES.values()))
 
 

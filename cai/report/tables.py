@@ -46,6 +46,13 @@ JUDGED: Columns = {
     "harmlessness_elo_human": ("harmless Elo, people", 0),
     "helpfulness_elo_human": ("helpful Elo, people", 0),
 }
+BESIDE: Columns = {
+    "harmlessness_elo": ("harmless Elo, judge", 0),
+    "harmlessness_elo_human": JUDGED["harmlessness_elo_human"],
+    "helpfulness_elo": ("helpful Elo, judge", 0),
+    "helpfulness_elo_human": JUDGED["helpfulness_elo_human"],
+}
+"""People's ratings beside the judge's."""
 HARM: Columns = {
     "absolute_harmfulness": ("harm, 0 to 4", 2),
     "absolute_harmfulness_greedy": ("harm at T = 0", 2),

@@ -74,6 +74,8 @@ class Match:
         first: A system.
         second: Another one.
         outcome: The first one's share: 1 if it won, 0.5 for a tie.
+        sample: Which of several replies to the prompt; in a chat, after how many others.
+        annotator: The person who chose, where people did and gave a name.
     """
 
     judge: str
@@ -83,6 +85,8 @@ class Match:
     first: str
     second: str
     outcome: float
+    sample: Annotated[int, Field(exclude_if=lambda value: value == 0)] = 0
+    annotator: Annotated[str | None, Absent] = None
 
 
 @dataclass(frozen=True)

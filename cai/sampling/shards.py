@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from cai import interrupt, parallel
+from cai.files import remove
 from cai.jsonl import Rows
+from cai.parts import SHARDS
 
 T = TypeVar("T")
 
@@ -29,9 +30,9 @@ def make_rows(
         make: Makes the rows of a range of indices.
         name: For the progress bar.
     """
-    folder = file.path.with_name(file.path.stem + ".shards")
+    folder = file.path.with_name(file.path.stem + SHARDS)
     if file.exists():
-        shutil.rmtree(folder, ignore_errors=True)  # left by a kill between the last two lines
+        remove(folder)  # left by a kill between the last two lines
         return file.read()
     folder.mkdir(exist_ok=True)
     shards = [
@@ -51,5 +52,5 @@ def make_rows(
                 bar.update(len(part))
     rows = [row for shard, _ in shards for row in shard.read()]
     file.write(rows)
-    shutil.rmtree(folder)
+    remove(folder)
     return rows

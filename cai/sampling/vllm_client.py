@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import httpx
 
 from cai.errors import UserError
+from cai.terminal import one_line
 
 LOAD, UNLOAD = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"
 """Answered with a plain text."""
@@ -25,6 +28,8 @@ PLAIN = {
 Next = tuple[Sequence[int], Collection[int]]
 """A prompt, and tokens that may come next."""
 
+LARGEST = 256 << 20
+"""Bytes of an answer; a longer one does not end."""
 RUNTIME = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
 
 
@@ -49,7 +54,7 @@ class VLLMClient:
             UserError: If the server does not answer, or is none of vLLM's.
         """
         self.url = url.rstrip("/").removesuffix("/v1")
-        self._requests = requests
+        self._requests, self._timeout = requests, timeout
         self._http = httpx.Client(
             base_url=self.url,
             timeout=timeout,
@@ -62,16 +67,17 @@ class VLLMClient:
             self.base, self.context = str(base["id"]), int(base["max_model_len"])
             self.version = str(self._call("GET", "/version")["version"])
         except (Refused, KeyError, StopIteration, TypeError) as error:
-            raise UserError(
-                f"what answers at sampler.url={url} is no vLLM server: start one with vllm serve"
-            ) from error
+            raise UserError(_other(self.url)) from error
 
     def complete(self, asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Send requests side by side; return the one choice of each, with its token ids."""
         bodies = [{**body, "return_token_ids": True} for body in asked]
         with ThreadPoolExecutor(self._requests) as pool:
             replies = pool.map(lambda body: self._call("POST", "/v1/completions", body), bodies)
-            return [reply["choices"][0] for reply in replies]
+            try:
+                return [reply["choices"][0] for reply in replies]
+            except (KeyError, IndexError, TypeError) as error:
+                raise UserError(_other(self.url)) from error
 
     def following(self, model: str, asked: Sequence[Next]) -> list[dict[int, float]]:
         """Return the log-probabilities of tokens that may come next.
@@ -130,7 +136,8 @@ class VLLMClient:
             UserError: If it does not answer.
         """
         try:
-            response = self._http.request(method, path, json=body)
+            with self._http.stream(method, path, json=body) as response:
+                said = self._read(response)
         except httpx.TimeoutException as error:
             raise UserError(
                 f"the vLLM server at {self.url} gave no answer in time: raise sampler.timeout, or "
@@ -141,16 +148,32 @@ class VLLMClient:
                 f"no vLLM server answers at {self.url} ({error}): start one there with vllm serve, "
                 "or give sampler.python to have one started"
             ) from error
-        if response.is_success:
-            return response.json() if path != LOAD and path != UNLOAD else None
-        raise Refused(_reason(response))
+        if not response.is_success:
+            raise Refused(_reason(response, said))
+        try:
+            return json.loads(said) if path != LOAD and path != UNLOAD else None
+        except (ValueError, RecursionError) as error:
+            raise UserError(_other(self.url)) from error
+
+    def _read(self, response: httpx.Response) -> bytes:
+        """Read an answer; the timeout of the library is only that between two parts of it."""
+        until, said = time.monotonic() + self._timeout, bytearray()
+        for part in response.iter_bytes():
+            said += part
+            if time.monotonic() > until or len(said) > LARGEST:
+                raise httpx.ReadTimeout("the answer does not end")
+        return bytes(said)
 
 
-def _reason(response: httpx.Response) -> str:
+def _other(url: str) -> str:
+    return f"what answers at sampler.url={url} is no vLLM server: start one with vllm serve"
+
+
+def _reason(response: httpx.Response, said: bytes) -> str:
     """Find the sentence in a refusal."""
     try:
-        body = response.json()
+        body = json.loads(said)
         error = body.get("error", body)
-        return str(error.get("message") or error.get("detail") or error).rstrip(".")
-    except (ValueError, AttributeError):
+        return one_line(str(error.get("message") or error.get("detail") or error)).rstrip(".")
+    except (ValueError, AttributeError, RecursionError):
         return f"{response.status_code} {response.reason_phrase}"

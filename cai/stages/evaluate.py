@@ -34,6 +34,7 @@ from cai.evaluation.systems import (
     sample_all,
 )
 from cai.evaluation.upstream import Scorers, gather
+from cai.files import remove
 from cai.jsonl import to_json
 from cai.judging.load import load_judge
 from cai.lm.load import load_chat
@@ -107,9 +108,10 @@ class _Given(NamedTuple):
 def _given(context: Context, prompts: Mapping[str, Sequence[Prompt]]) -> _Given:
     settings = context.evaluate
     asked = [prompt for kind in prompts.values() for prompt in kind]
+    bad = context.settings.data.bad_rows
     choices, rated = settings.opinions.human_choices, settings.harmfulness.ratings
     return _Given(
-        choices=human_matches(Path(choices), context.systems, asked) if choices else [],
+        choices=human_matches(Path(choices), context.systems, asked, bad) if choices else [],
         rated=RatedData(context.settings, Path(rated), context.model) if rated else None,
     )
 
@@ -164,7 +166,7 @@ def _write_rows(
     out.replies.write(public)
     out.matches.write(matches)
     for scratch in (out.sampled.path, out.sampled_greedy.path):
-        scratch.unlink(missing_ok=True)
+        remove(scratch)
 
 
 def _summary(context: Context, inputs: EvaluateInputs, metrics: dict[str, Metrics]) -> Summary:

@@ -12,6 +12,7 @@ from cai.contracts.judges import AXES, JudgeModels, JudgeSettings
 from cai.data.pairs import read_pairs
 from cai.data.records import Comparison
 from cai.data.sources import JudgeData, load_corpus
+from cai.data.splits import Splits
 from cai.judging.exam import Paper, sit
 from cai.judging.learn import SEED, learn
 from cai.judging.load import load_judge, names
@@ -68,8 +69,12 @@ def _of_people(settings: JudgeSettings) -> list[Paper]:
     """Read what people chose: which axis they went by is not known, so both are asked."""
     if settings.judge.people is None:
         return []
-    pairs = list(read_pairs(Path(settings.judge.people)).values())
-    return [Paper(axis, "people", pairs) for axis in AXES]
+    found = read_pairs(Path(settings.judge.people), "judge.people", settings.data.bad_rows)
+    fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
+    sifted = fitting.sift("people's", Splits([pair.record for pair in found], [], []), 0)
+    if sifted.note is not None:
+        log.warning("%s", sifted.note)
+    return [Paper(axis, "people", sifted.rows.train) for axis in AXES]
 
 
 def _numbers(exams: Sequence[JudgeExam]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cai.config import Labels, PMConfig
+from cai.config import BadRows, Labels, PMConfig
 from cai.contracts.cards import preference_model_card
 from cai.contracts.preferences import (
     PMFolder,
@@ -75,7 +75,7 @@ def run(settings: PMStageSettings, inputs: PMInputs, out: PreferenceModels, job:
     pm = settings.pm
     training = _comparisons(settings, corpus, inputs)
     if pm.pretrain:
-        training += pretraining(Path(pm.pretrain), corpus, model)
+        training += pretraining(Path(pm.pretrain), corpus, model, settings.data.bad_rows)
     halves = halve(training, settings.seed) if pm.holdout_twin else [training]
     held_out = _held_out(corpus)
     out.settings.write(PMSettings(pm.ensemble.lower_bound, pm.base))
@@ -105,7 +105,7 @@ def _comparisons(settings: PMStageSettings, corpus: Corpus, inputs: PMInputs) ->
     return comparisons
 
 
-def pretraining(path: Path, corpus: Corpus, model: LanguageModel) -> list[Comparison]:
+def pretraining(path: Path, corpus: Corpus, model: LanguageModel, bad: BadRows) -> list[Comparison]:
     """Read the comparisons to learn from first; those on prompts that the corpus holds out go.
 
     Raises:
@@ -117,10 +117,10 @@ def pretraining(path: Path, corpus: Corpus, model: LanguageModel) -> list[Compar
     for kind in (corpus.helpful, corpus.helpful_pairs, corpus.harmless_pairs):
         records += [record.prompt for record in (*kind.validation, *kind.test)]
     held_out = {family(prompt.conversation) for prompt in records}
-    pairs = read_pairs(path)
+    pairs = read_pairs(path, "pm.pretrain", bad)
     kept = []
-    for line, pair in pairs.items():
-        _check_length(model, pair, f"{path}:{line}")
+    for where, _, pair in pairs:
+        _check_length(model, pair, where)
         if family(pair.prompt.conversation) not in held_out:
             kept.append(pair)
     if len(kept) < len(pairs):

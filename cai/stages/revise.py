@@ -14,6 +14,7 @@ from cai.contracts.assistants import HelpfulAssistant, ReviseInputs, ReviseSetti
 from cai.data.records import Demonstration, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import Conversation, assistant, human
+from cai.files import remove
 from cai.jsonl import to_json
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, has_adapter, load_chat
@@ -50,7 +51,7 @@ def run(settings: ReviseSettings, inputs: ReviseInputs, out: Revisions, job: Job
         )
         rows = mark_repeats(sampled, settings.revise)
         out.rows.write(rows)
-    out.sampled.path.unlink(missing_ok=True)
+    remove(out.sampled.path)
     out.yields.write(yield_table(rows, settings.revise))
     usable = sum(not step.faults for row in rows for step in row.rounds)
     steps = sum(len(row.rounds) for row in rows)

@@ -56,8 +56,27 @@ class TrainingModule(L.LightningModule):
         shown = {name: value for name, value in values.items() if name in SHOWN}
         self.log_dict(shown, prog_bar=True, logger=False, batch_size=1)
 
+    def check_finite(self) -> None:
+        """Look for weights that are no numbers any more; a loss shows those of the step before.
+
+        Raises:
+            UserError: Before anything is written over the last good checkpoint.
+        """
+        for name, parameters in self._trained.items():
+            if not all(bool(torch.isfinite(weights).all()) for weights in parameters):
+                raise UserError(
+                    f"the weights of {name} are not finite after step {len(self.history) - 1}: "
+                    "lower optimizer.lr or optimizer.weight_decay of this stage; the last good "
+                    "checkpoint is kept"
+                )
+
+    def on_train_end(self) -> None:
+        """Hand on no weights that are not finite."""
+        self.check_finite()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the history with the weights."""
+        self.check_finite()
         checkpoint["history"] = self.history
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

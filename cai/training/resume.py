@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -9,16 +12,24 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
-from cai import interrupt, parallel
-from cai.errors import UserError
+from cai import interrupt, parallel, parts
+from cai.files import SCRATCH, replacing, set_aside
 from cai.training.base import TrainingModule
+
+log = logging.getLogger(__name__)
 
 CHECKPOINT = "last.ckpt"
 STATE = "exact_resume"
-FORMAT = 1
+FORMAT = 2
 """Raise it when an older checkpoint can't be gone on from."""
+UNREADABLE = (
+    RuntimeError, KeyError, ValueError, TypeError, EOFError, AttributeError, IndexError,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What PyTorch raises when a file is no checkpoint."""
 
 
 class ExactResume(Checkpoint):
@@ -50,11 +61,8 @@ class ExactResume(Checkpoint):
             self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the file beside the old one, then put it in its place."""
-        scratch = self.path.with_name(self.path.name + ".tmp")
-        trainer.save_checkpoint(scratch)
-        if trainer.is_global_zero or parallel.world_size() == 1:
-            scratch.replace(self.path)
+        """Let Lightning write the file, which takes the old one's place when it is whole."""
+        trainer.save_checkpoint(self.path)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -64,6 +72,8 @@ class ExactResume(Checkpoint):
         checkpoint[STATE] = {
             "format": FORMAT,
             "steps": len(pl_module.history),
+            "n_steps": pl_module.n_steps,
+            "beside": files_beside(self.path),
             "per_step": pl_module.data.per_step,
             "random": parallel.all_gather(random_state()),
         }
@@ -87,26 +97,65 @@ def at_end_of_step(module: TrainingModule, batch_idx: int) -> bool:
     return (batch_idx + 1) % module.data.per_step == 0
 
 
-def steps_done(path: Path) -> int:
-    """Read from a checkpoint how many steps were done.
+class DurableCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints as all other files are written."""
 
-    Raises:
-        UserError: If it was written by another version or is damaged.
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; a reader sees the old one or the new one."""
+        buffer = io.BytesIO()  # PyTorch's own writer gives errors of the disk no number
+        torch.save(checkpoint, buffer)
+        with replacing(Path(path)) as scratch:
+            scratch.write_bytes(buffer.getbuffer())
+
+
+def files_beside(path: Path) -> list[str]:
+    """List the files below a checkpoint's folder that were made before it.
+
+    What a callback has written there on its own account does not count.
     """
+    workspace = parts.workspace_of(path)
+    known = parts.read(workspace) if workspace else {}
+    files = [p for p in path.parent.rglob("*") if p.is_file() and not any(map(p.match, SCRATCH))]
+    if workspace:
+        files = [p for p in files if p.relative_to(workspace).as_posix() in known]
+    names = {p.relative_to(path.parent).as_posix() for p in files}
+    return sorted(names - {path.name})
+
+
+def usable(path: Path, module: TrainingModule) -> int | None:
+    """Return the step that a checkpoint was written after; None if there is none to go on from.
+
+    One that is damaged, that another version wrote or that can't be of this training is set aside.
+    """
+    if not path.exists():
+        return None
+    fault = _fault(path, module)
+    if isinstance(fault, int):
+        return fault
+    moved = set_aside(path)
+    log.warning("%s %s: set aside as %s, and the training begins anew", path, fault, moved)
+    return None
+
+
+def _fault(path: Path, module: TrainingModule) -> str | int:
+    """Say what is wrong with a checkpoint, or after which step it was written."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)[STATE]
-        if state["format"] == FORMAT:
-            return int(state["steps"])
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(_not_ours(path)) from error
-    raise UserError(_not_ours(path))
-
-
-def _not_ours(path: Path) -> str:
-    return (
-        f"{path} was written by another version or is damaged: delete it, and the training begins "
-        "anew"
-    )
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        state, history = checkpoint[STATE], checkpoint["history"]
+        if state["format"] != FORMAT:
+            return "was written by another version"
+        steps, of, beside = state["steps"], state["n_steps"], state["beside"]
+        gone = [name for name in beside if not (path.parent / name).is_file()]
+        rows = len(history)
+    except (*UNREADABLE, OSError) as error:
+        return f"is damaged ({type(error).__name__})"
+    if gone:
+        return f"was written after {gone[0]}, which is gone"
+    if not (type(steps) is int and 0 < steps == rows < of == module.n_steps):
+        return f"is of step {steps} of {of} with the numbers of {rows}, which can't be"
+    return steps
 
 
 def random_state() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cai.constitution.prompts import (
     revision_request,
 )
 from cai.data.records import Demonstration
-from cai.data.sources import Principles
+from cai.data.sets import Principles
 from cai.dialogue import assistant, to_text
 from cai.evasiveness.classifier import Style, classify
 from cai.lm.chat import ChatFormat

@@ -18,10 +18,11 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 from cai import parallel
 from cai.config import HardwareConfig, TrainerConfig
 from cai.errors import UserError
+from cai.files import remove
 from cai.training.base import TrainingModule
 from cai.training.callbacks import Bar, Limit, Speed, TrackerLogger
 from cai.training.records import Record
-from cai.training.resume import CHECKPOINT, ExactResume, steps_done
+from cai.training.resume import CHECKPOINT, DurableCheckpoints, ExactResume, usable
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,10 @@ def fit(module: TrainingModule, job: Fit, hardware: HardwareConfig, config: Trai
         UserError: If ``trainer.max_time`` ended it, or an argument is wrong.
     """
     path = job.folder / CHECKPOINT
-    saved = path if path.exists() else None
+    steps = usable(path, module)
+    saved = path if steps else None
     if saved:
-        log.info("%s: going on at step %d of %d", job.name, steps_done(saved), module.n_steps)
+        log.info("%s: going on at step %d of %d", job.name, steps, module.n_steps)
     if module.n_steps == 0:
         return
     device = next(module.parameters()).device
@@ -88,6 +90,7 @@ def fit(module: TrainingModule, job: Fit, hardware: HardwareConfig, config: Trai
             *([limit] if config.max_time else []),
             resume,
         ],
+        plugins=[DurableCheckpoints()],
         default_root_dir=job.folder,
     )
     try:
@@ -101,7 +104,7 @@ def fit(module: TrainingModule, job: Fit, hardware: HardwareConfig, config: Trai
             f"trainer.max_time={config.max_time} ended {job.name} after step "
             f"{len(module.history)} of {module.n_steps}: the same command goes on from there"
         )
-    path.unlink(missing_ok=True)
+    remove(path)
 
 
 def user_callbacks(config: TrainerConfig) -> list[L.Callback]:

@@ -278,7 +278,8 @@ def test_what_it_is_made_of_moves_it(changed):
 
 @pytest.mark.parametrize("method", ["readout", "adapter"])
 def test_the_stage_leaves_a_judge_and_what_it_knows(method, tmp_path):
-    chosen = config("stage=judge", f"judge.method={method}", "judge.adapter.epochs=1")
+    keys = (f"judge.method={method}", "judge.adapter.epochs=1", "data.exam=null")
+    chosen = config("stage=judge", *keys)
     store = Store(tmp_path / "artifacts")
     made = execute(plan(chosen, store, stages()), chosen, store, tmp_path)
     report = JudgeModels("judge", made.fingerprint, made.path).report.read()

@@ -371,10 +371,6 @@ def test_a_variable_without_a_key(value, state, monkeypatch, tmp_path):
 
 
 BAD = {
-    "votes": (0, "at least 1"),
-    "retries": (-1, "at least 0"),
-    "timeout": (0.0, "[0.1, 3600]"),
-    "per_second": (0.0, "[0.01, 1000]"),
     "model": (None, "feedback.endpoint.model is null"),
     "url": ("localhost:8000", "http://localhost:8000 or"),
 }

@@ -5,7 +5,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from cai.errors import UserError
-from cai.lm.generate import Sampling, _uniforms, generate
+from cai.lm.generate import Sampling, _uniforms, generate, stream
 from cai.lm.packing import Tree, batches_of, hidden_states, pack
 from cai.lm.score import Shaping, option_logprobs, response_scores, token_logprobs
 
@@ -80,6 +80,16 @@ def test_another_seed_gives_another_row(model):
     one = generate(model, PROMPTS, SEEDS, Sampling(24), STOP, batch_size=8)
     other = generate(model, PROMPTS, [s + 1 for s in SEEDS], Sampling(24), STOP, batch_size=8)
     assert [c.tokens for c in one] != [c.tokens for c in other]
+
+
+def test_a_stream_is_the_same_response_token_by_token(model):
+    ended = set()
+    for sampling in (Sampling(24), Sampling(12, 4, 0.7), Sampling(6, 0, 0)):
+        found = generate(model, PROMPTS[:3], SEEDS, sampling, STOP, batch_size=2)
+        for prompt, seed, completion in zip(PROMPTS, SEEDS, found):
+            assert list(stream(model, prompt, seed, sampling, STOP)) == completion.tokens
+            ended.add(completion.finished)
+    assert ended == {True, False}
 
 
 def test_a_shared_prefix_changes_nothing(model):

@@ -101,6 +101,7 @@ NEEDED = {
     "feedback.labeller.path": ["model@feedback.labeller=folder"],
     "pm.base.path": ["model@pm.base=folder"],
     "judge.models.harmlessness": ["judge=folder"],
+    **{key: ["data=files"] for key in DECLARED if key.startswith("data.files.")},
 }
 """What else must be set for a path to be read."""
 

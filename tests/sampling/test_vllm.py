@@ -101,7 +101,8 @@ def test_log_probabilities_are_those_of_the_distribution_sampled_from(model, pro
 
 def _gaps(network, tree, reply, temperature):
     ids = torch.tensor([[*tree.prompt, *tree.responses[0]]])
-    with torch.no_grad():
+    low = network.dtype is torch.bfloat16
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low):
         logits = network(input_ids=ids).logits[0, len(tree.prompt) - 1 : -1].float()
     read = (logits / temperature).log_softmax(-1)
     own = read[torch.arange(len(reply.tokens)), torch.tensor(reply.tokens)]
@@ -118,7 +119,7 @@ def test_options_read_as_here(model, local, prompts, adapter):
     assert ((theirs - ours).abs() / lengths).mean() < BF16
 
 
-def test_an_adapter_that_has_changed_speaks_as_it_is_now(model, local, prompts):
+def test_an_adapter_that_has_changed_speaks_as_it_is_now(model, local, prompts, dtype):
     option = [model.chat.continuation("A heron stands in the water.")]
 
     def read(sampler):
@@ -128,8 +129,9 @@ def test_an_adapter_that_has_changed_speaks_as_it_is_now(model, local, prompts):
     loaded = dict(model.sampler._loaded)
     assert read(model.sampler) == before
     assert model.sampler._loaded == loaded, "loaded once"
-    randomise(model, "one", seed=1, std=0.02)
+    randomise(model, "one", seed=1, std=0.06)
     after = read(model.sampler)
-    assert abs(after - read(local)) < BF16 * len(option[0]) < abs(after - before)
+    near = {"fp32": 0.01, "bf16": BF16}[dtype] * len(option[0])
+    assert abs(after - read(local)) < near < abs(after - before)
     [name] = [name for name, _ in loaded.values()]
     assert name not in [m["id"] for m in model.sampler._client._call("GET", "/v1/models")["data"]]

@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -240,3 +241,42 @@ def test_keys_in_conf():
         composed("sampler=vllm")
     with pytest.raises(UserError, match="sampler=vllm needs one server"):
         composed("sampler=vllm", "sampler.url=http://a:1", "sampler.python=python")
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Answers with whatever the test says, part by part."""
+
+    parts = ()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        for part in self.parts:
+            try:
+                self.wfile.write(part)
+            except OSError:  # the client has gone
+                return
+            time.sleep(0.1)
+
+    def log_message(self, *rest):
+        pass
+
+
+@pytest.mark.parametrize(
+    "parts, said",
+    [
+        ([b" "] * 100, "gave no answer in time: raise sampler.timeout"),
+        ([b"[" * 100_000], "is no vLLM server"),
+        ([b"{nope"], "is no vLLM server"),
+        ([b'{"data": 3}'], "is no vLLM server"),
+    ],
+)
+def test_what_is_no_server_of_vllm_is_said_in_time(parts, said):
+    handler = type("Handler", (Hostile,), {"parts": parts})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(UserError, match=said):
+            VLLMClient(f"http://127.0.0.1:{server.server_port}", 1, 0.5)
+        assert time.monotonic() - started < 8
+        server.shutdown()

@@ -1,0 +1,1 @@
+"""Where people compare the systems of finished runs, and talk to them."""

@@ -1,0 +1,113 @@
+"""The short forms: some random configs, hostile model folders and a lack of memory."""
+
+import math
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from faults import configs, folders, memory
+
+import cai.config
+from cai.dialogue import human
+from cai.lm.generate import Sampling
+from cai.lm.load import load_model
+from cai.lm.packing import Tree
+from cai.training.sft import mean_loss
+
+FEW = range(0, 21)
+"""Three commands that begin with each kind of override."""
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Compose with files that are read once, and plan nothing."""
+    load = configs.FileConfigSource.load_config
+    monkeypatch.setattr(configs.FileConfigSource, "load_config", load)
+    configs.keep_files()
+    monkeypatch.setattr("cai.pipeline.plan.plan", lambda *parts: [])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def ended(number):
+    with tempfile.TemporaryDirectory() as folder:
+        return configs.outcome(configs.case(number), Path(folder))[0]
+
+
+def test_random_commands_are_planned_or_refused_in_a_sentence(quick):
+    ends = Counter(ended(number) for number in FEW)
+    assert set(ends) <= configs.WELL
+    assert ends["sentence"] > 5
+
+
+def test_the_look_out_sees_numbers_that_are_none_and_secrets(quick, monkeypatch, tmp_path):
+    """Without the bounds and without the check before Hydra writes."""
+    monkeypatch.setattr(cai.config, "check_bounds", lambda config: None)
+    monkeypatch.setattr(configs.sweep.Sweep, "on_run_start", lambda *rest, **more: None)
+    bad = configs.Case(0, ("number",), ("rl.kl.coefficient=nan",))
+    assert configs.outcome(bad, tmp_path)[0] == "number that is none accepted"
+    said = f"feedback.endpoint.url='http://h/?k={configs.SECRET}'"
+    other = tmp_path / "other"
+    other.mkdir()
+    assert configs.outcome(configs.Case(0, ("secret",), (said,)), other)[0] == "secret written"
+
+
+SOME = [
+    "auto_map of config, model", "template escapes 1", "kernel repository", "pickle: pytorch_model",
+    "pickle: in the name", "config is a pipe", "weights are an endless", "shards outside",
+    "header of 2^63", "weights: NaN", "10^9 layers", "heads that do not divide", "config: deep",
+    "a negative id", "template: calls itself", "template: swells step", "ends are texts",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    path = folders.sound(tmp_path_factory.mktemp("sound") / "model")
+    folders.use(path)
+    return path
+
+
+@pytest.mark.parametrize("word", SOME)
+def test_a_hostile_folder_runs_no_code_and_is_refused_in_a_sentence(good, tmp_path, word):
+    for n, (_, _, change) in enumerate(folders.chosen(word)):
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        end, said = folders.outcome(change, good, folder)
+        assert end in folders.WELL, said
+        assert "\n" not in said
+
+
+def test_the_look_out_sees_code_that_runs_and_faults(good, tmp_path, monkeypatch):
+    ends = []
+    for n, work in enumerate((lambda path: (path.parent / "code-has-run").touch(), math.sqrt)):
+        monkeypatch.setattr(folders, "use", work)
+        folder = tmp_path / str(n)
+        folder.mkdir()
+        ends.append(folders.outcome(lambda _: None, good, folder)[0])
+    assert ends == ["CODE RAN", "traceback"]
+
+
+def test_too_little_memory_says_which_key_to_lower():
+    """A real limit, and a network that wants more than there is."""
+    model = load_model(tiny.tiny_config(), tiny.tiny_hardware())
+    model.add_adapter("a", 1)
+    prompt = model.chat.prompt((human("a question"),))
+
+    def starve():
+        layer = model.network.get_input_embeddings()
+        layer.register_forward_pre_hook(lambda *_: torch.empty(1 << 32))
+
+    def sample():
+        starve()
+        model.sampler.generate(None, [prompt], [1], Sampling(4))
+
+    def learn():
+        starve()
+        with model.use("a"):
+            mean_loss(model, [Tree(prompt, [[5, 6]])], 99)
+
+    assert "lower hardware.sample_rows" in memory.starved(sample)
+    assert "lower hardware.micro_tokens" in memory.starved(learn)
+    assert memory.starved(lambda: torch.ones(3)) is None
