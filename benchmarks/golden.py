@@ -35,7 +35,7 @@ RUNS = {
         "revise.few_shots=1", "revise.prompts=3", "sft.helpful_source=model", "sft.start=base",
         "feedback.few_shots=1", "feedback.principles=ensemble", "feedback.average=log_odds",
         "pm.ensemble.members=2", "pm.ensemble.lower_bound=0.5", "pm.pretrain={inputs}/pairs.jsonl",
-        "rl.iterations=3", "rl.watch.evaluate_every=1", "rl.ppo.epochs=2", "rl.critic.start=zero",
+        "rl.iterations=3", "rl.watch.evaluate_every=1", "rl.ppo.epochs=2", "rl.critic.start=pm",
         "rl.ppo.entropy_bonus=0.01", "rl.kl.control=adaptive", "rl.critic.warmup_iterations=0",
         "evaluate.baselines.snapshots=2", "evaluate.baselines.best_of=2", "evaluate.samples=2",
         "evaluate.opinions.human_choices={inputs}/choices.jsonl",
