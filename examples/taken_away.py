@@ -40,8 +40,14 @@ def ask(folder: Path, question: str) -> str:
 
 def serve(folder: Path, question: str) -> str:
     """Start a vLLM server, ask it the same, and end it."""
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder.resolve())]
-    command += ["--served-model-name=it", "--dtype=float32", "--max-model-len=1024"]
+    # What ``vllm serve`` runs; by this name the package for processors has it, too.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += [
+        f"--model={folder.resolve()}",
+        "--served-model-name=it",
+        "--dtype=float32",
+        "--max-model-len=1024",
+    ]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
