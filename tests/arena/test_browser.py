@@ -288,4 +288,4 @@ def test_beyond_this_machine_a_password_is_asked_for(tmp_path, given):
             assert "default-src 'self'" in answer.headers["content-security-policy"]
     finally:
         command.send_signal(signal.SIGINT)
-    assert command.wait(60) == 0
+    assert command.wait(60) == 130
