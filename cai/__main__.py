@@ -47,7 +47,6 @@ def _launch(cfg: DictConfig) -> Objectives | None:
             )
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
         from cai.run import run
 
         run(config, folder)
@@ -107,7 +106,6 @@ def _not_writable(error: OSError) -> str:
 def main() -> int:
     """Return the exit code: 0, 1 for a mistake in the config or the data, 2 for usage."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here instead of being printed by Hydra
-    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback
     if not CONF.is_dir():
         say(f"{CONF} is missing: install the package again")
         return 1

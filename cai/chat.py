@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import logging
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -211,7 +210,6 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
         parser.error(f"--temperature={options.temperature} must be in [0, 5]")
     if options.tokens is not None and options.tokens < 1:
         parser.error(f"--tokens={options.tokens} must be at least 1")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
 
     def work() -> int:
         try:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -166,7 +165,6 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.batch < 1:
         parser.error(f"--batch={options.batch} must be at least 1")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
     # Late, for it takes seconds, and a mistake on the command line is said at once.
     from cai.run import quieten
     from cai.scorer import load_scorer

@@ -8,7 +8,6 @@ adapter in them (``--merged``), or the adapter alone. ``--data`` writes the rows
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # speaks when it is imported
     # Late, for it takes seconds, and a mistake on the command line is said at once.
     from cai.export.data import take_data
     from cai.export.hub import Repository, push

@@ -15,16 +15,8 @@ from cai.export.loading import loading
 from cai.export.models import Form
 from cai.export.systems import System
 from cai.lm.language_model import has_adapter
+from cai.report.names import SYSTEMS
 
-NAMES = {
-    "helpful": "Helpful-only assistant",
-    "sl_cai": "SL-CAI",
-    "rl_cai": "RL-CAI",
-    "rl_cai_cot": "RL-CAI with chains of thought",
-    "dpo_cai": "DPO-CAI",
-    "helpful_rlhf": "Helpful RLHF",
-    "hh_rlhf": "HH RLHF",
-}
 WHAT = {
     "helpful": "An assistant that does what it is asked, harm included: the start of the method, "
     "not its result.",
@@ -47,7 +39,7 @@ def assistant_card(system: System, form: Form, lineage: Lineage, found: Found | 
         found: What an evaluation found out.
     """
     name, step = system.name.partition("@")[::2]
-    title = NAMES.get(name, name) + (f" at iteration {step}" if step else "")
+    title = SYSTEMS.get(name, name) + (f" at iteration {step}" if step else "")
     parts = {
         "Use": loading(system, form),
         "Figures": figures(system.name, found),

@@ -9,11 +9,9 @@ from pathlib import Path
 from cai.contracts.policies import Evaluation
 from cai.errors import UserError
 from cai.files import read_json, sha256_of
+from cai.pipeline.inventory import RESULT
 from cai.pipeline.stage import RECORD, TARGET, Result, result_name
 from cai.results.systems import Summary
-
-EVALUATED = "result.json"
-"""In the folder of a run that reached an evaluation: where the result is."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def trace(folder: Path) -> Lineage:
     Raises:
         UserError: If it is neither.
     """
-    pointers = [folder / name for name in (TARGET, EVALUATED) if (folder / name).is_file()]
+    pointers = [folder / name for name in (TARGET, RESULT) if (folder / name).is_file()]
     place = Path(read_json(pointers[0])["artifact"]) if pointers else folder
     if not (place / RECORD).is_file():
         raise UserError(
