@@ -38,7 +38,7 @@ def _launch(cfg: DictConfig) -> Objectives | None:
     """Run one job; return what a search would optimise."""
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        config = typed(cfg)
+        config = sweep.accepted.pop() if sweep.accepted else typed(cfg)
         several = parallel.started_by_launcher() or config.hardware.devices > 1
         if several and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise UserError(

@@ -40,6 +40,8 @@ HOW = (
 SEED = "seed="
 """How the override begins in which the repeats of an arm differ."""
 
+accepted: list[Config] = []
+"""The config of a single run between its check and its start."""
 failures: list[str] = []
 """What went wrong in this command, for its last lines and its exit code."""
 
@@ -62,7 +64,7 @@ class Sweep(Callback):
         """
         HydraConfig.instance().set_config(config)
         try:
-            typed(_of_the_job(config))
+            accepted[:] = [typed(_of_the_job(config))]
         except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
             raise Refused(explain(error)) from error
         _claim(config, "run")

@@ -19,7 +19,8 @@ from cai.algorithms.calibration import (
 from cai.config import EvaluateConfig, PaperMode
 from cai.data.paper_evals import Item, PaperTest
 from cai.evaluation.measures import metric
-from cai.results.common import Metric, ReliabilityBin, bins_of
+from cai.results.common import Metric, ReliabilityBin
+from cai.results.reliability import bins_of
 from cai.results.systems import PaperAnswer, PaperResult
 
 

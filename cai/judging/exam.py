@@ -10,8 +10,9 @@ from cai.algorithms.calibration import clustered_bootstrap, expected_calibration
 from cai.data.records import Comparison
 from cai.data.splits import family
 from cai.judging.judge import Judge, outcomes
-from cai.results.common import Metric, bins_of
+from cai.results.common import Metric
 from cai.results.judge import JudgeExam
+from cai.results.reliability import bins_of
 from cai.training.pm_metrics import longer_wins
 
 DRAWS = 1000

@@ -15,7 +15,6 @@ from cai.data.records import Comparison
 from cai.labelling.answers import Verdict
 from cai.labelling.judge import Judge
 from cai.labelling.labels import TIE
-from cai.results.common import bins_of
 from cai.results.labels import (
     Agreement,
     KnownAnswers,
@@ -24,6 +23,7 @@ from cai.results.labels import (
     LabelReport,
     PrincipleUse,
 )
+from cai.results.reliability import bins_of
 
 UNDECIDED = 0.05
 """A label within this distance of one half decides nothing."""

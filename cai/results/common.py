@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-import numpy.typing as npt
 from pydantic import BeforeValidator, PlainSerializer
 
-from cai.algorithms.calibration import reliability
 from cai.dialogue import Conversation, read_messages, to_messages
 
 Messages = Annotated[
@@ -35,8 +33,3 @@ class ReliabilityBin:
     n: int
     confidence: float
     frequency: float
-
-
-def bins_of(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> list[ReliabilityBin]:
-    """Return the bins of a reliability diagram as rows."""
-    return [ReliabilityBin(*part) for part in reliability(predicted, truth)]

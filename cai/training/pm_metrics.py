@@ -12,8 +12,8 @@ from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.data.records import Comparison
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
-from cai.results.common import bins_of
 from cai.results.labels import HeldOut, PMMetrics
+from cai.results.reliability import bins_of
 from cai.training.preference import pair_tree, score_responses
 
 

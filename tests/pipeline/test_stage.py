@@ -108,10 +108,11 @@ def test_what_a_recipe_needs_is_what_inputs_ask_for(stage, recipe, tmp_path):
     assert set(needs) <= set(hints)
 
 
-def test_the_table_is_read_without_the_libraries_of_the_stages():
+def test_a_command_answers_before_the_libraries_of_its_stages_are_loaded():
     code = (
-        "import sys; from cai.contracts.table import stages; stages(); "
-        "sys.exit(bool({'torch', 'transformers', 'lightning'} & set(sys.modules)))"
+        "import sys; from cai.contracts.table import stages; stages(); import cai.__main__; "
+        "sys.exit(bool({'numpy', 'scipy', 'torch', 'transformers', 'lightning', 'pyarrow', "
+        "'httpx', 'jinja2', 'matplotlib', 'wandb', 'safetensors'} & set(sys.modules)))"
     )
     path = {**os.environ, "PYTHONPATH": str(Path(cai.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=path, check=False).returncode == 0
