@@ -74,7 +74,7 @@ class Sweep(Callback):
             Refused: If a key or a password would be written to the folder of the sweep.
         """
         given = [*config.hydra.overrides.task, *_params(config)]
-        if any(re.search(r"url\b.*://.*[@?#]", word) for word in given):
+        if any(re.search(r"://\S*[@?#]", word) for word in given):
             raise Refused(
                 "an address must be without a name, a key or a query: a key belongs into "
                 "an environment variable"
