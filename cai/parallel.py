@@ -121,8 +121,8 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
         return
     from torch import distributed
 
-    _launch(processes)
     try:
+        _launch(processes)
         with together(shared=True):
             _agree(identity)
         yield
@@ -136,7 +136,8 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
             "start the same command again, which goes on where this one stopped"
         ) from error
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _launch(processes: Processes) -> None:
