@@ -117,7 +117,8 @@ def _main() -> int:
         with _own_folder():
             launch()
     except sweep.Refused as refused:
-        sweep.failures.append(str(refused))
+        cause = refused.__cause__
+        sweep.failures.append(_not_writable(cause) if isinstance(cause, OSError) else str(refused))
     except OSError as error:
         sweep.failures.append(_not_writable(error))
     except Exception as error:

@@ -115,12 +115,19 @@ class Sweep(Callback):
 
 
 def _claim(config: DictConfig, node: str) -> None:
-    """Make the folder of a run or a sweep, unless somebody chose it."""
+    """Make the folder of a run or a sweep, unless somebody chose it.
+
+    Raises:
+        Refused: From what the system says, if it can't be made.
+    """
     key = f"hydra.{node}.dir"
     if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
         return
     wanted = Path(OmegaConf.select(config, key))
-    made = claim(wanted)
+    try:
+        made = claim(wanted)
+    except OSError as error:  # which Hydra would make a warning of
+        raise Refused(str(error)) from error
     if made == wanted:
         return
     with read_write(config.hydra), open_dict(config):
