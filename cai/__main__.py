@@ -80,6 +80,8 @@ def _own_folder() -> Iterator[None]:
         return
     logging.disable(logging.WARNING)  # the leader says it all
     with followers.scratch_folder() as folder:
+        if followers.was_started():
+            followers.follow()  # before libraries are loaded, which takes long on a busy machine
         sys.argv += [f"hydra.run.dir={folder}", "hydra/job_logging=none"]
         yield
 

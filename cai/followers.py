@@ -16,6 +16,12 @@ LEADER = "CAI_LEADER"
 """Environment variable: the process that starts the others of its machine."""
 
 _scratch: Path | None = None
+_following = False
+
+
+def was_started() -> bool:
+    """Tell whether Lightning has started this process, for another one of this machine."""
+    return "LOCAL_RANK" in os.environ and "RANK" not in os.environ
 
 
 def lead() -> None:
@@ -28,6 +34,10 @@ def follow() -> None:
 
     Lightning's launcher looks after the other direction.
     """
+    global _following
+    if _following:
+        return
+    _following = True
     leader = int(os.environ.get(LEADER, os.getppid()))
     threading.Thread(target=_end_with, args=(leader,), daemon=True).start()
 

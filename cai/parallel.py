@@ -155,7 +155,7 @@ def _launch(processes: Processes) -> None:
         num_nodes=processes.num_nodes,
         strategy=strategy,
     )
-    if "LOCAL_RANK" in os.environ and "RANK" not in os.environ:
+    if followers.was_started():
         followers.follow()
     else:
         followers.lead()

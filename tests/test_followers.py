@@ -74,6 +74,20 @@ def test_a_follower_ends_with_its_leader_and_leaves_nothing(tmp_path, soon):
             os.kill(follower, signal.SIGKILL)
 
 
+def test_the_command_looks_for_its_leader_before_it_loads_libraries(tmp_path):
+    environment = {**os.environ, "LOCAL_RANK": "1", followers.LEADER: "1", "TMPDIR": str(tmp_path),
+                   "PYTHONPATH": os.pathsep.join(sys.path)}  # fmt: skip
+    environment.pop("RANK", None)
+    words = [sys.executable, "-X", "importtime", "-m", "cai", "model=tiny", "hardware=ddp"]
+    ended = subprocess.run(
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    assert "omegaconf" in ended.stderr
+    assert " torch" not in ended.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_scratch_folder_goes_when_its_block_ends():
     with followers.scratch_folder() as folder:
         (folder / "half").touch()
