@@ -66,10 +66,11 @@ def _one_kill(lab, number, stage, ways):
     lab.upto(stage, outputs, whole)
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    work = partial_of(command, lab, outputs, stage, *ways)
+    work, struck = partial_of(command, lab, outputs, stage, *ways), False
     for _ in range(3):
         kind = rng.choice(SIGNALS)
         victim = rng.choice(("first", "second", "all")) if several else "first"
+        struck |= kind is signal.SIGKILL and victim != "first"
         seconds = rng.uniform(0.05, 1.5)  # of work, on a machine that may be busy
         end = lab.child(work, stop=(kind, seconds, victim), scratch=scratch)
         if "Traceback" in end.text:
@@ -77,14 +78,11 @@ def _one_kill(lab, number, stage, ways):
         if end.code not in {0, *ENDS[kind], *(LOST if several else ())}:
             return "STUCK" if end.code == STUCK else "EXIT"
     outcome = lab.judged(lab.child(work, scratch=scratch), outputs, stage, whole=whole)
-    if outcome == "same" and (left := [*leftovers(outputs), *gone(lab.trial), *_files(scratch)]):
+    scraps = [] if struck else [path.name for path in scratch.glob("cai-*")]
+    if outcome == "same" and (left := [*leftovers(outputs), *gone(lab.trial), *scraps]):
         sys.stdout.write(f"  left over: {left}\n")
         return "LEFTOVER"
     return outcome
-
-
-def _files(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def made_by_two(lab):
