@@ -10,7 +10,6 @@ import errno
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cai import parallel, sweep
+from cai import followers, parallel, sweep
 from cai.command import command
 from cai.composition import CONF, schema, typed
 from cai.errors import UserError
@@ -80,7 +79,9 @@ def _own_folder() -> Iterator[None]:
         yield
         return
     logging.disable(logging.WARNING)  # the leader says it all
-    with tempfile.TemporaryDirectory(prefix="cai-") as folder:
+    with followers.scratch_folder() as folder:
+        if followers.was_started():
+            followers.follow()  # before libraries are loaded, which takes long on a busy machine
         sys.argv += [f"hydra.run.dir={folder}", "hydra/job_logging=none"]
         yield
 
@@ -118,7 +119,8 @@ def _main() -> int:
         with _own_folder():
             launch()
     except sweep.Refused as refused:
-        sweep.failures.append(str(refused))
+        cause = refused.__cause__
+        sweep.failures.append(_not_writable(cause) if isinstance(cause, OSError) else str(refused))
     except OSError as error:
         sweep.failures.append(_not_writable(error))
     except Exception as error:

@@ -44,7 +44,8 @@ def store_lines(items: Sequence[Item]) -> list[str]:
     width = max((len(one_line(item.path.name, 60)) for item in items), default=0)
     lines = []
     for item in items:
-        notes = [item.note, f"being made by {item.holder}" if item.holder else ""]
+        held = "held" if item.condition is Condition.finished else "being made"
+        notes = [item.note, f"{held} by {item.holder}" if item.holder else ""]
         note = one_line("; ".join(note for note in notes if note))
         name = one_line(item.path.name, 60)
         lines.append(f"{name:{width}}  {item.condition:10} {_size(item.size):>10}  {note}".rstrip())
@@ -108,6 +109,8 @@ def _tracker() -> str:
 
 
 def _size(n: int) -> str:
+    if n < 2**20 / 10:
+        return f"{n / 2**10:.1f} KiB"
     return f"{n / GIB:.1f} GiB" if n >= GIB / 10 else f"{n / 2**20:.1f} MiB"
 
 
@@ -118,8 +121,8 @@ def examine(outputs: Path, named: Sequence[Path] | None) -> int:
     say("\n".join(lines) + "\n")
     root = outputs / "artifacts"
     if root.is_dir():
-        items = inventory(root)
-        say("\n" + "\n".join(store_lines(items)) + f"\n{len(runs_in(outputs))} runs\n")
+        items, runs = inventory(root), len(runs_in(outputs))
+        say("\n" + "\n".join([*store_lines(items), f"{runs} run{'s' * (runs != 1)}"]) + "\n")
         wrong += [f"{item.path}: {item.note}" for item in items if item.condition == "damaged"]
         needed = {name for run in named for name in needs_of(run, root)} if named else None
         gone = deletable(items, needed)

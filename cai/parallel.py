@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from cai import followers
 from cai.errors import UserError
 
 T = TypeVar("T")
@@ -122,8 +121,8 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
         return
     from torch import distributed
 
-    _launch(processes)
     try:
+        _launch(processes)
         with together(shared=True):
             _agree(identity)
         yield
@@ -137,7 +136,8 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
             "start the same command again, which goes on where this one stopped"
         ) from error
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _launch(processes: Processes) -> None:
@@ -149,23 +149,17 @@ def _launch(processes: Processes) -> None:
     strategy = DDPStrategy(
         process_group_backend="cpu:gloo,cuda:nccl" if several else "gloo", timeout=PATIENCE
     )
-    own_child = "LOCAL_RANK" in os.environ and "RANK" not in os.environ
     fabric = Fabric(
         accelerator=processes.accelerator if several else "cpu",
         devices=processes.devices,
         num_nodes=processes.num_nodes,
         strategy=strategy,
     )
+    if followers.was_started():
+        followers.follow()
+    else:
+        followers.lead()
     fabric.launch()
-    if own_child:
-        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with_parent(parent: int) -> None:
-    """End a process whose parent is gone; Lightning's launcher looks after the other direction."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _agree(identity: str) -> None:

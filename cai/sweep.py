@@ -76,7 +76,7 @@ class Sweep(Callback):
             Refused: If a key or a password would be written to the folder of the sweep.
         """
         given = [*config.hydra.overrides.task, *_params(config)]
-        if any(re.search(r"url\b.*://.*[@?#]", word) for word in given):
+        if any(re.search(r"://\S*[@?#]", word) for word in given):
             raise Refused(
                 "an address must be without a name, a key or a query: a key belongs into "
                 "an environment variable"
@@ -117,12 +117,19 @@ class Sweep(Callback):
 
 
 def _claim(config: DictConfig, node: str) -> None:
-    """Make the folder of a run or a sweep, unless somebody chose it."""
+    """Make the folder of a run or a sweep, unless somebody chose it.
+
+    Raises:
+        Refused: From what the system says, if it can't be made.
+    """
     key = f"hydra.{node}.dir"
     if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
         return
     wanted = Path(OmegaConf.select(config, key))
-    made = claim(wanted)
+    try:
+        made = claim(wanted)
+    except OSError as error:  # which Hydra would make a warning of
+        raise Refused(str(error)) from error
     if made == wanted:
         return
     with read_write(config.hydra), open_dict(config):

@@ -21,6 +21,7 @@ TABLE_ROWS = 64
 """Rows of a table that go to the mirror; the artifact holds them all."""
 LONGEST_TAG, LONGEST_NAME = 64, 128
 """Characters that W&B accepts."""
+CACHE = "XDG_CACHE_HOME"
 LARGEST_FILE = 64 * 2**20
 """Bytes of a file that goes to the mirror with its artifact; larger ones are references."""
 
@@ -184,21 +185,35 @@ def _start(config: TrackingConfig, stage: str, folder: Path, settings: Mapping[s
         init_timeout=30,
     )
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    return wandb.init(
-        project=config.project,
-        entity=config.entity,
-        group=config.group,
-        tags=[tag[:LONGEST_TAG] for tag in config.tags],
-        name=" ".join([stage, *config.tags])[:LONGEST_NAME],
-        job_type=stage,
-        mode="online" if config.mode is TrackingMode.online else "offline",
-        dir=str(folder),
-        config={**settings, "arm": config.arm},
-        settings=quiet,
-        reinit="finish_previous",
-        # An agent of W&B names the run of its arm: every stage goes into that one.
-        resume="allow" if "WANDB_RUN_ID" in os.environ else None,
-    )
+    with _place_for_logs(folder):
+        return wandb.init(
+            project=config.project,
+            entity=config.entity,
+            group=config.group,
+            tags=[tag[:LONGEST_TAG] for tag in config.tags],
+            name=" ".join([stage, *config.tags])[:LONGEST_NAME],
+            job_type=stage,
+            mode="online" if config.mode is TrackingMode.online else "offline",
+            dir=str(folder),
+            config={**settings, "arm": config.arm},
+            settings=quiet,
+            reinit="finish_previous",
+            # An agent of W&B names the run of its arm: every stage goes into that one.
+            resume="allow" if "WANDB_RUN_ID" in os.environ else None,
+        )
+
+
+@contextmanager
+def _place_for_logs(folder: Path) -> Iterator[None]:
+    """Give W&B's process a folder for its log; where there is no home, it fills the terminal."""
+    if {"HOME", CACHE} & os.environ.keys():
+        yield
+        return
+    os.environ[CACHE] = str(folder / "wandb" / "cache")
+    try:
+        yield
+    finally:
+        del os.environ[CACHE]
 
 
 def _described(wandb: Any, artifact: Version) -> Any:

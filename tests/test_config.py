@@ -175,6 +175,8 @@ BAD = {
     "a.url=http://h/?k=sk-secret": ["a.url=...", "can't be read"],
     "feedback.method=http://me:sk-secret@h/v1": ["feedback.method=http://...", "choice"],
     "feedback.method='http://h/v1?sk-secret'": ["feedback.method=", "http://h/v1...", "choice"],
+    "data.files.judgements.columns.revision='http://h/?k=sk-secret'": ["columns.revision holds"],
+    "tracking.tags=['https://me:sk-secret@h/x']": ["tracking.tags holds an address"],
 }
 """A mistake, and what the sentence about it says."""
 

@@ -78,6 +78,14 @@ def test_what_of_an_unfinished_result_is_made_again_is_said(outputs, capsys):
     assert (folder / "rows.jsonl").exists(), "looking changes nothing"
 
 
+def test_a_folder_in_place_of_a_record_is_said(outputs, capsys):
+    [record] = (outputs / "artifacts").glob(f"pm-*/{RECORD}")
+    record.unlink()
+    record.mkdir()
+    assert doctor.main([str(outputs)]) == 1
+    assert f"its {RECORD} is no file" in capsys.readouterr().out
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -437,6 +437,15 @@ def test_nobody_waits_for_a_lost_process_longer_than_minutes():
     assert timedelta(minutes=1) < parallel.PATIENCE <= timedelta(minutes=15)
 
 
+def test_a_process_that_never_comes_is_said(monkeypatch):
+    def launch(processes):
+        raise torch.distributed.DistStoreError("Timed out after 600 seconds waiting for clients.")
+
+    monkeypatch.setattr(parallel, "_launch", launch)
+    with pytest.raises(UserError, match="start the same command again"), connected():
+        pass
+
+
 def test_a_sweep_is_refused(tmp_path):
     code, text = two("-m", "cai", "-m", *TOUR, "seed=0,1", f"outputs={tmp_path}")
     assert code != 0

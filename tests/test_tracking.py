@@ -244,3 +244,23 @@ def test_offline_nobody_asked_for_a_mirror_so_a_run_goes_on_without(
         tracker.table("rows", [{"a": 1}])
     assert "W&B could not start" in caplog.text
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["pm/loss"] == 1.0
+
+
+@pytest.mark.parametrize("given", [{}, {"HOME": "/home/somebody"}])
+def test_without_a_home_the_log_of_wandbs_process_has_a_place(tmp_path, monkeypatch, given):
+    """Where it has none it tells the terminal all that it does."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    seen = []
+
+    def refuse(**settings):
+        seen.append(os.environ.get("XDG_CACHE_HOME"))
+        raise wandb.errors.UsageError("not today")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    with track(tracking(), "pm", tmp_path, SETTINGS):
+        pass
+    assert seen == [None if given else str(tmp_path / "wandb" / "cache")]
+    assert "XDG_CACHE_HOME" not in os.environ

@@ -84,6 +84,7 @@ from cai.config.rl import (
     RolloutConfig,
     WatchConfig,
 )
+from cai.config.rules import check_addresses
 from cai.config.sampler import Engine, SamplerConfig
 from cai.config.scale import ScaleConfig
 from cai.config.stages import (
@@ -211,8 +212,9 @@ class Config:
     outputs: str = MISSING
 
     def __post_init__(self) -> None:
-        """Check all numbers, then what concerns several nodes."""
+        """Check all numbers and texts, then what concerns several nodes."""
         check_bounds(self)
+        check_addresses(self)
         if not self.outputs.strip():
             raise UserError("outputs is empty: set it to a folder that you may write")
         for name in ("sft", "pm", "rl"):

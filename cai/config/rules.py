@@ -1,9 +1,36 @@
 """Checks of texts that name the key and what is allowed."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from urllib.parse import urlsplit
 
 from cai.errors import SecretError, UserError
+
+_TELLING = re.compile(r"\s*[a-z][a-z0-9+.-]*://\S*[@?#]\S*\s*", re.IGNORECASE)
+"""An address that may hold a secret: a name with a password, a query, what stands behind a #."""
+
+
+def check_addresses(value: object, key: str = "") -> None:
+    """Check that no text of a node is an address with a secret in it, whatever the key is for.
+
+    Raises:
+        SecretError: Names the key; a config is written down with all that it holds.
+    """
+    if isinstance(value, str):
+        if _TELLING.fullmatch(value):
+            raise SecretError(
+                f"{key} holds an address with a name, a key or a query, which would be written "
+                "down: leave these out; a key belongs into an environment variable"
+            )
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            check_addresses(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            check_addresses(inner, key)
+    elif is_dataclass(value) and not isinstance(value, type):
+        check_addresses({item.name: getattr(value, item.name) for item in fields(value)}, key)
 
 
 def environment_variable(key: str, name: str) -> None:

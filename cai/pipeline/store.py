@@ -165,7 +165,8 @@ def fault_of(artifact: Result) -> str | None:
     if not artifact.path.is_dir():
         return "it is no folder"
     if not is_file(artifact.path / RECORD):
-        return f"it has no {RECORD}"
+        there = os.path.lexists(artifact.path / RECORD)
+        return f"its {RECORD} is no file" if there else f"it has no {RECORD}"
     try:
         record = artifact.record()
         sound = _is_sound(record, artifact)

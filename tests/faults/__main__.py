@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from .lab import Lab, preloaded
-from .trials import BAD, TRIALS, table
+from .lab import BAD, Lab, preloaded
+from .trials import TRIALS, table
 
 SHORT = ("writes", "partial", "store")
 SAID = 1500
@@ -32,6 +32,7 @@ def main():
     parser.add_argument("--long", action="store_true", help="every one instead of a few")
     parser.add_argument("--minutes", type=float, help="stop each kind after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which they are tried")
+    parser.add_argument("--only", default="", help="those whose name has this in it")
     parser.add_argument("--folder", type=Path, help="where to work; kept for the next time")
     options = parser.parse_args()
     shim = preloaded()
@@ -51,7 +52,7 @@ def main():
 def _run(name, lab, options):
     """Go through the trials of one kind, in any order; return 1 if one did not hold."""
     started = shown = time.monotonic()
-    trials = TRIALS[name](lab, options.long)
+    trials = [one for one in TRIALS[name](lab, options.long) if options.only in one[0]]
     total, counts, bad = len(trials), Counter(), 0
     random.Random(options.seed).shuffle(trials)
     for label, trial in trials if options.long else trials[: FEW[name]]:

@@ -10,14 +10,15 @@ import json
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 import traceback
+import uuid
 from pathlib import Path
 from typing import NamedTuple
+
+from .processes import MARK, STUCK, wait
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -38,8 +39,8 @@ SMALL = (
 LITTLE = 60
 """Rows of each kind of data."""
 COUNT, KILL, POWER, FULL = range(4)
-SILENCE = 60.0
-"""Seconds after which a child is stuck."""
+BAD = ("DIFFERENT", "TRACEBACK", "STUCK", "LEFTOVER", "REFUSED", "EXIT")
+"""Outcomes that must not be."""
 
 
 class End(NamedTuple):
@@ -94,6 +95,7 @@ class Lab:
             __import__(f"cai.stages.{stage}")
         job.quieten()
         self.whole = self.folder / "whole"
+        self.trial = uuid.uuid4().hex
         self._made, self._operations = {}, {}
         gc.freeze()  # what is loaded need not be looked through by every child
 
@@ -128,23 +130,38 @@ class Lab:
             self._operations[stage] = end.operations
         return self._operations[stage]
 
-    def upto(self, stage, outputs):
+    def upto(self, stage, outputs, whole=None):
         """Lay out the finished results that a stage is made from, without a second copy of them."""
         before = STAGES[: STAGES.index(stage)] if stage != "judge" else ()
         shutil.rmtree(outputs, ignore_errors=True)
         (outputs / "artifacts").mkdir(parents=True)
         for name in before:
-            for folder in (self.whole / "artifacts").glob(f"{name}-*"):
+            for folder in ((whole or self.whole) / "artifacts").glob(f"{name}-*"):
                 shutil.copytree(folder, outputs / "artifacts" / folder.name, copy_function=os.link)
 
-    def child(self, work, fault=None, root=None, stop=None):
+    def judged(self, end, outputs, stage, may_refuse=False, whole=None):
+        """Say in a word what came of a run after a fault, whose end and results are given."""
+        made = self.made() if whole is None else checksums(whole)
+        expected = {n: files for n, files in made.items() if n.startswith(f"{stage}-")}
+        found = checksums(outputs)
+        if end.code == STUCK:
+            return "STUCK"
+        if "Traceback" in end.text or end.code not in {0, 1}:
+            return "TRACEBACK"
+        if end.code == 1:
+            return "a sentence" if may_refuse else "REFUSED"
+        same = all(found.get(name) == files for name, files in expected.items())
+        return "same" if same else "DIFFERENT"
+
+    def child(self, work, fault=None, root=None, stop=None, scratch=None):
         """Do something in a child.
 
         Args:
             work: What.
             fault: Mode and number of the operation to break.
             root: The folder whose files are watched.
-            stop: Signal, and the processor time after which it is sent.
+            stop: Signal, the processor time after which it is sent, and to whom.
+            scratch: Folder for temporary files; that of everybody else if it is left out.
         """
         with tempfile.TemporaryFile() as said:
             counted, count = os.pipe()
@@ -153,9 +170,12 @@ class Lab:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
                 os.close(counted)
+                os.environ[MARK] = self.trial
+                if scratch:
+                    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
                 self._end(work, fault or (COUNT, 0), root, count)
             os.close(count)
-            code = _wait(process, stop)
+            code = wait(process, stop, self.trial)
             said.seek(0)
             number = os.read(counted, 20)
             os.close(counted)
@@ -195,36 +215,6 @@ def _little_data(folder):
         rows = path.read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / path.name).write_text("".join(rows[:LITTLE]), encoding="utf-8")
     return folder
-
-
-def _wait(process, stop):
-    """Wait for a child; send it a signal when it is time, and end one that is stuck.
-
-    Stuck is who has worked for a minute, or not at all for a minute: machines may be busy.
-    """
-    moved = time.monotonic()
-    worked = 0.0
-    while True:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        now = time.monotonic()
-        if (seconds := _seconds(process)) > worked:
-            worked, moved = seconds, now
-        if stop and worked > stop[1]:
-            os.kill(process, stop[0])
-            stop = None
-        if worked > SILENCE or now - moved > SILENCE:
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            return 99
-        time.sleep(0.005)
-
-
-def _seconds(process):
-    """Return the processor time of a child."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def checksums(outputs):

@@ -54,6 +54,17 @@ def test_the_look_out_sees_numbers_that_are_none_and_secrets(quick, monkeypatch,
     assert configs.outcome(configs.Case(0, ("secret",), (said,)), other)[0] == "secret written"
 
 
+def test_a_run_folder_that_can_not_be_made_is_said_once(quick, monkeypatch, tmp_path, recwarn):
+    def closed(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(configs.sweep, "claim", closed)
+    end, said = configs.outcome(configs.Case(0, ("text",), ()), tmp_path)
+    assert end == "sentence"
+    assert said.count("can't be written to (Permission denied") == 1
+    assert not [warning for warning in recwarn if "Callback" in str(warning.message)]
+
+
 SOME = [
     "auto_map of config, model", "template escapes 1", "kernel repository", "pickle: pytorch_model",
     "pickle: in the name", "config is a pipe", "weights are an endless", "shards outside",

@@ -9,27 +9,13 @@ import subprocess
 from collections import Counter
 from functools import partial as partial_of
 
-from .lab import FULL, KILL, POWER, STAGES, checksums, leftovers
+from .kills import command, kills
+from .lab import FULL, KILL, POWER, STAGES, leftovers
 
 FULL_SAYS = ("disk is full", "No space left", "larger than the system allows")
 """What the sentence about a disk must say."""
 FEW = ("revise", "pm")
 """Stages that the short form looks at: one that samples, one that trains."""
-BAD = ("DIFFERENT", "TRACEBACK", "STUCK", "LEFTOVER", "REFUSED")
-"""Outcomes that must not be."""
-
-
-def judged(lab, end, outputs, stage, may_refuse=False):
-    """Say in a word what came of a run after a fault, whose end and results are given."""
-    expected = {n: files for n, files in lab.made().items() if n.startswith(f"{stage}-")}
-    found = checksums(outputs)
-    if end.code == 99:
-        return "STUCK"
-    if "Traceback" in end.text or end.code not in {0, 1}:
-        return "TRACEBACK"
-    if end.code == 1:
-        return "a sentence" if may_refuse else "REFUSED"
-    return "same" if all(found.get(n) == files for n, files in expected.items()) else "DIFFERENT"
 
 
 def writes(lab, long):
@@ -49,7 +35,7 @@ def _one_write(lab, stage, outputs, fault):
     lab.upto(stage, outputs)
     first = lab.child(partial_of(lab.work, outputs, stage), fault, outputs)
     if fault[0] == FULL and first.code == 0:  # there was nothing to write any more
-        return judged(lab, first, outputs, stage)
+        return lab.judged(first, outputs, stage)
     if fault[0] == FULL:
         if "Traceback" in first.text or first.code != 1 or "disk is full" not in first.sentence:
             return "TRACEBACK"
@@ -61,7 +47,7 @@ def _one_write(lab, stage, outputs, fault):
 def _resumed(lab, stage, outputs):
     """Run again without a fault; nothing may be lying about when that is done."""
     again = lab.child(partial_of(lab.work, outputs, stage))
-    outcome = judged(lab, again, outputs, stage)
+    outcome = lab.judged(again, outputs, stage)
     return "LEFTOVER" if outcome == "same" and leftovers(outputs) else outcome
 
 
@@ -136,7 +122,7 @@ def _one_harm(lab, stage, kept, chosen):
     victim.unlink()  # the link, so that what is kept stays as it is
     victim.write_bytes(data)
     HARMS[harm](victim)
-    return judged(lab, lab.child(partial_of(lab.work, outputs, stage)), outputs, stage, True)
+    return lab.judged(lab.child(partial_of(lab.work, outputs, stage)), outputs, stage, True)
 
 
 def _stop(lab, stage, outputs, share):
@@ -169,44 +155,7 @@ def store(lab, long):
     ]  # fmt: skip
 
 
-# Signals and disks, with the command itself
-
-
-def command(lab, outputs, stage="evaluate"):
-    """Do what ``python -m cai`` does."""
-    import sys
-
-    from cai import run
-    from cai.__main__ import main
-
-    run.estimate = lambda steps, config: {}  # two seconds of measuring the machine
-    chain = STAGES[: STAGES.index(stage) + 1] if stage != "judge" else (stage,)
-    others = set(STAGES).difference(chain)  # whose nodes are not there
-    words = [word for word in lab.small if word.partition(".")[0] not in others]
-    sys.argv = ["cai", *words, f"stage={stage}", f"outputs={outputs}"]
-    sys.exit(main())
-
-
-def kills(lab, long):
-    """Send random signals to the command, three times, until it may get through."""
-    return [
-        (STAGES[number % len(STAGES)], partial_of(_one_kill, lab, number)) for number in range(100)
-    ]
-
-
-def _one_kill(lab, number):
-    outputs, rng = lab.folder / "kills", random.Random(number)
-    stage = STAGES[number % len(STAGES)]
-    lab.upto(stage, outputs)
-    for _ in range(3):
-        kind = rng.choice((signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
-        seconds = rng.uniform(0.05, 1.5)  # of work, on a machine that may be busy
-        end = lab.child(partial_of(command, lab, outputs, stage), stop=(kind, seconds))
-        if "Traceback" in end.text:
-            return "TRACEBACK"
-    end = lab.child(partial_of(command, lab, outputs, stage))
-    outcome = judged(lab, end, outputs, stage)
-    return "LEFTOVER" if outcome == "same" and leftovers(outputs) else outcome
+# Disks, with the command itself
 
 
 SIZES = (
@@ -251,13 +200,13 @@ def _one_disk(lab, size):
 def _full_then_free(lab, works, outputs, stage, free):
     """Work where there is little room, which takes one sentence, and then where there is enough."""
     first = lab.child(works[0])
-    outcome = judged(lab, first, outputs, stage, may_refuse=True)
+    outcome = lab.judged(first, outputs, stage, may_refuse=True)
     if outcome != "a sentence":
         return outcome
     if not any(words in first.sentence for words in FULL_SAYS):
         return "TRACEBACK"
     free()
-    outcome = judged(lab, lab.child(works[1]), outputs, stage)
+    outcome = lab.judged(lab.child(works[1]), outputs, stage)
     return "a sentence, then same" if outcome == "same" else outcome
 
 
