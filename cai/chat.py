@@ -15,13 +15,15 @@ import getpass
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
 from cai.arena.choosing import name_of
+from cai.arena.conversations import SILENCE, Talk
 from cai.arena.runs import Run, open_run
-from cai.arena.talk import SILENCE, Speaks, Talk, TalkDesk, Voice, pairs_of
+from cai.arena.talk import Speaks, TalkDesk, Voice, pairs_of
 from cai.arena.weights import speakers, weights_of
 from cai.arena.words import QUESTIONS
 from cai.command import command
@@ -32,7 +34,12 @@ from cai.terminal import readable
 
 NEW, QUIT = {"", "/new"}, "/quit"
 KEYS = {"1": "left", "2": "right", "0": "tie"}
+KEPT = "every choice is kept, and the same command goes on from there"
+NOT_KEPT = "of what named systems say nothing is kept"
 ASKED = "1 or 2: which reply goes on? 0: they are equal > "
+
+with suppress(ImportError):  # where it is there, input() lets a line be edited and be long
+    import readline  # noqa: F401
 
 
 class Over(Exception):
@@ -157,6 +164,13 @@ def _choose(terminal: Terminal) -> str:
     return KEYS[said]
 
 
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError) as error:
+        raise UserError("this login has no name: give yours with --name") from error
+
+
 def converse(options: argparse.Namespace, terminal: Terminal) -> None:
     """Load the systems and talk until the person wants to stop.
 
@@ -170,6 +184,7 @@ def converse(options: argparse.Namespace, terminal: Terminal) -> None:
         weights_of(run, name)
     if options.system is None and len(names) < 2:
         raise UserError(f"{run.name} has no two systems left to compare: name one with --system")
+    annotator = "" if options.system else name_of(options.name or _login())
     # Late, for it takes seconds, and a mistake on the command line is said at once.
     from cai.arena.voices import Manner, load_voices
     from cai.run import quieten
@@ -181,10 +196,9 @@ def converse(options: argparse.Namespace, terminal: Terminal) -> None:
     if options.system:
         talk(terminal, voices, run, options.system, options.seed)
         return
-    annotator = name_of(options.name or getpass.getuser())
-    desk = TalkDesk([run], pairs_of(run, names), lambda: voices)
     terminal.tell(f"choices of {annotator} go to {run.choices}")
-    compare(terminal, desk, annotator, options.axis)
+    with closing(TalkDesk([run], pairs_of(run, names), lambda: voices)) as desk:
+        compare(terminal, desk, annotator, options.axis)
 
 
 def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
@@ -214,11 +228,13 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
     def work() -> int:
         try:
             converse(options, terminal or Terminal())
-        except (Over, KeyboardInterrupt):
-            sys.stdout.write("\n")
+        except (Over, KeyboardInterrupt) as end:
+            sys.stdout.write("\n")  # what comes next begins on a line of its own
+            if isinstance(end, KeyboardInterrupt):
+                raise
         return 0
 
-    return command(work)
+    return command(work, NOT_KEPT if options.system else KEPT)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_IMODE
 from typing import Any
 
 from cai import parts
@@ -205,6 +206,16 @@ def flush_all(folder: Path) -> None:
 
 
 # Reading
+
+
+def open_up(folder: Path) -> None:
+    """Let whoever may read a folder read its files: libraries write weights for the owner alone."""
+    shared = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        mode = path.lstat().st_mode
+        if path.is_file() and not path.is_symlink() and shared & ~mode:
+            with suppress(OSError):  # on a disk that knows no modes
+                path.chmod(S_IMODE(mode) | shared)
 
 
 def read_json(path: Path) -> Any:

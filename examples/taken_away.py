@@ -9,7 +9,10 @@ MODEL is a folder by ``python -m cai.export RUN --system rl_cai --to MODEL``, DA
 """
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -53,7 +56,10 @@ def serve(folder: Path, question: str) -> str:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command += [f"--port={port}", "--host=127.0.0.1"]
-    server = subprocess.Popen(command, stdout=sys.stderr)
+    # On a processor a little room for what was read so far is enough. A group of its own, because
+    # the server leaves its workers behind where it is ended before they are ready.
+    room = {"VLLM_CPU_KVCACHE_SPACE": "1", **os.environ}
+    server = subprocess.Popen(command, stdout=sys.stderr, env=room, start_new_session=True)
     try:
         _wait(server, url)
         asked = {
@@ -65,8 +71,7 @@ def serve(folder: Path, question: str) -> str:
         answer = _call(f"{url}/v1/chat/completions", asked)
         return str(json.loads(answer)["choices"][0]["message"]["content"])
     finally:
-        server.terminate()
-        server.wait(60)
+        _end(server)
 
 
 def _wait(server: "subprocess.Popen[bytes]", url: str) -> None:
@@ -79,6 +84,15 @@ def _wait(server: "subprocess.Popen[bytes]", url: str) -> None:
         else:
             return
     raise SystemExit("the server did not start: its own words are above")
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.wait(60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
 
 
 def _call(url: str, body: "dict[str, object] | None" = None) -> bytes:

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from cai.composition import CONF, typed
 from cai.contracts.table import stages
 from cai.errors import UserError
-from cai.files import remove, write_text
+from cai.files import open_up, remove, write_text
 from cai.parts import LEDGER
 from cai.pipeline.mend import mend
 from cai.pipeline.plan import State, plan
@@ -417,3 +417,15 @@ def test_the_ledger_is_no_part_of_a_result(store, workspace):
     assert set(artifact.record()["files"]) == ALL
     assert left(artifact.path) == {*ALL, RECORD}
     assert not (artifact.path / LEDGER).exists()
+
+
+def test_who_may_read_a_result_may_read_its_weights(store, workspace):
+    """Libraries write weights for their owner alone."""
+    workspace.chmod(0o755)
+    (workspace / "model/weights").chmod(0o600)
+    artifact = store.commit("pm", KEY, RECIPE, {"seconds": 1})
+    assert (artifact.path / "model/weights").stat().st_mode & 0o777 == 0o644
+    (store.root / "private").mkdir(mode=0o700)
+    (store.root / "private/file").touch(mode=0o600)
+    open_up(store.root / "private")
+    assert (store.root / "private/file").stat().st_mode & 0o777 == 0o600

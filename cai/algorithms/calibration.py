@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -178,6 +178,23 @@ def student_interval(values: Sequence[float]) -> Interval | None:
     mean = statistics.fmean(values)
     half = float(stdtrit(n - 1, 0.975)) * statistics.stdev(values) / math.sqrt(n)
     return Interval(mean, mean - half, mean + half)
+
+
+def share_interval(share: float, n: int) -> Interval:
+    """Return a share of n independent trials with Wilson's 95 % interval (1927).
+
+    With z = 1.96 and p the share, (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) divided by
+    (1 + z^2 / n): it never leaves [0, 1], and has a width at 0 and 1, too.
+
+    Args:
+        share: In [0, 1].
+        n: Trials, at least 1.
+    """
+    z = float(ndtri(0.975))
+    middle = share + z * z / (2 * n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    whole = 1 + z * z / n
+    return Interval(share, (middle - half) / whole, (middle + half) / whole)
 
 
 def _checked(first: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Array, Array]:

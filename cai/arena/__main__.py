@@ -35,7 +35,7 @@ def open_arena(options: argparse.Namespace) -> int:
     """Serve the arena until Ctrl-C; return the exit status.
 
     Raises:
-        UserError: If a run, the port or the library can't be used.
+        UserError: If a run, what people said before, the port or the library can't be used.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     runs = open_runs(options.runs)
@@ -44,8 +44,9 @@ def open_arena(options: argparse.Namespace) -> int:
     if password is None and not is_local(options.host):
         password = secrets.token_urlsafe(9)
     place = Place(options.host, options.port, password)
-    with listen(place) as taken:
-        blocks = _page(runs, ballots, options.hardware, login=password is not None)
+    talks = talk_desk(runs, options.hardware)
+    with listen(place) as taken, contextlib.closing(talks):
+        blocks = _page(VoteDesk(runs, ballots), talks, login=password is not None)
         from cai.arena.serve import server_of
 
         server = server_of(blocks, place)
@@ -56,13 +57,11 @@ def open_arena(options: argparse.Namespace) -> int:
     return 0
 
 
-def _page(
-    runs: Sequence[Run], ballots: Mapping[str, Sequence[Ballot]], hardware: str, *, login: bool
-) -> Any:
+def _page(votes: VoteDesk, talks: TalkDesk, *, login: bool) -> Any:
     """Build the page.
 
     Raises:
-        UserError: If gradio is not there, or what people said before can't be read.
+        UserError: If gradio is not there.
     """
     try:
         from cai.arena.page import Page, build
@@ -70,7 +69,7 @@ def _page(
         if error.name != "gradio":
             raise
         raise UserError("the arena needs gradio: pip install 'constitutional-ai[arena]'") from error
-    return build(Page(VoteDesk(runs, ballots), talk_desk(runs, hardware), login=login))
+    return build(Page(votes, talks, login=login))
 
 
 def _told(

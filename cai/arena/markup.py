@@ -7,7 +7,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
-from cai.arena.talk import Exchange, Talk
+from cai.arena.conversations import Exchange, Talk
 from cai.arena.vote import Progress, Shown
 from cai.arena.words import QUESTIONS, TASKS
 from cai.dialogue import Conversation, Role

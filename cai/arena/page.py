@@ -9,7 +9,8 @@ import gradio as gr
 
 from cai.arena import markup
 from cai.arena.choosing import name_of
-from cai.arena.talk import Talk, TalkDesk
+from cai.arena.conversations import Talk
+from cai.arena.talk import TalkDesk
 from cai.arena.vote import VoteDesk
 from cai.arena.words import ALL_DONE, KEYS, NOTHING, QUESTIONS, TASKS, WELCOME
 from cai.errors import UserError

@@ -8,21 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cai.arena.choosing import CHOICES, choice_row
+from cai.arena.conversations import Exchange, Talk, read_talk
 from cai.arena.runs import Run
 from cai.data.choices import append_choice
-from cai.dialogue import Conversation, assistant, human, to_messages
+from cai.dialogue import Conversation, to_messages
 from cai.errors import UserError
 from cai.jsonl import Document
 from cai.seeds import seed_of
 
 LONGEST = 4000
 """Letters that a person may say at once."""
-SILENCE = "..."
-"""What goes on in place of a reply without a word."""
 
 
 class Voice(NamedTuple):
@@ -42,67 +40,6 @@ class Speaks(Protocol):
     def reply(self, voice: Voice, conversation: Conversation, seed: int) -> Iterator[str]:
         """Yield a reply as it grows."""
         ...
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """What a person said, and two replies.
-
-    Attributes:
-        said: By the person.
-        systems: Whose reply stands on the left and on the right.
-        replies: What they said; None until they have.
-        choice: ``left``, ``right`` or ``tie``; None until the person has chosen.
-    """
-
-    said: str
-    systems: tuple[str, str]
-    replies: tuple[str, str] | None = None
-    choice: str | None = None
-
-    @property
-    def kept(self) -> str:
-        """The reply that goes on: the chosen one, and of two equal ones that on the left."""
-        assert self.replies is not None
-        return self.replies[self.choice == "right"].strip() or SILENCE
-
-
-@dataclass(frozen=True)
-class Talk:
-    """A conversation.
-
-    Attributes:
-        id: In the file of choices, too.
-        annotator: Who talks.
-        axis: What is asked about the replies.
-        run: The run whose systems reply.
-        pair: The two systems.
-        exchanges: What has been said.
-        ended: Whether the person has begun another.
-    """
-
-    id: str
-    annotator: str
-    axis: str
-    run: str
-    pair: tuple[str, str]
-    exchanges: list[Exchange] = field(default_factory=list)
-    ended: bool = False
-
-    def heard(self) -> Conversation:
-        """Return what the systems reply to next: replies that were not chosen are forgotten."""
-        turns = []
-        for exchange in self.exchanges:
-            turns.append(human(exchange.said))
-            if exchange.choice is not None:
-                turns.append(assistant(exchange.kept))
-        return tuple(turns)
-
-    @property
-    def last(self) -> Exchange | None:
-        """The exchange that is not finished."""
-        unfinished = self.exchanges and self.exchanges[-1].choice is None
-        return self.exchanges[-1] if unfinished else None
 
 
 @dataclass
@@ -140,10 +77,12 @@ class TalkDesk:
         self._speaks: Speaks | None = None
         self._growing: dict[str, _Growing] = {}
         self._lock, self._loading = threading.RLock(), threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
         self._talks: dict[str, Talk] = {}
         for run in runs:
             for path in sorted(run.talks.glob("*.json"), key=lambda path: path.stat().st_mtime):
-                talk = _read(path)
+                talk = read_talk(path)
                 self._talks[talk.id] = talk
 
     def current(self, annotator: str, axis: str) -> Talk:
@@ -194,7 +133,10 @@ class TalkDesk:
             due = talk.last is not None and talk.last.replies is None
             if due and talk.id not in self._growing:
                 self._growing[talk.id] = _Growing()
-                threading.Thread(target=self._answer, args=(talk,), daemon=True).start()
+                self._threads = [one for one in self._threads if one.is_alive()]
+                thread = threading.Thread(target=self._answer, args=(talk,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
 
     def seen(self, talk: Talk) -> tuple[Talk, list[str] | None]:
         """Return a conversation as it is now, and the replies in the making; None if none are.
@@ -245,16 +187,21 @@ class TalkDesk:
             if self._talks[talk.id].exchanges:
                 self._keep(replace(self._talks[talk.id], ended=True))
 
+    def close(self) -> None:
+        """Break off the replies in the making, which the next desk makes again.
+
+        A network must not be at work when Python ends, which would abort the process.
+        """
+        self._closed = True
+        for thread in self._threads:
+            thread.join()
+
     def _answer(self, talk: Talk) -> None:
         growing, last = self._growing[talk.id], talk.last
         assert last is not None
         try:
-            speaks, heard = self._loaded(), talk.heard()
-            speaks.check(heard)
-            for side, system in enumerate(last.systems):
-                seed = seed_of("talk", talk.id, len(talk.exchanges), side)
-                for text in speaks.reply(Voice(talk.run, system), heard, seed):
-                    growing.texts[side] = text
+            if not self._spoken(talk, last.systems, growing.texts):
+                return
             with self._lock:
                 made = replace(last, replies=(growing.texts[0], growing.texts[1]))
                 self._keep(replace(talk, exchanges=[*talk.exchanges[:-1], made]))
@@ -263,7 +210,19 @@ class TalkDesk:
             growing.fault = str(error)
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it
             growing.fault = f"The systems can't reply: {error!r}"
-        growing.done.set()
+        finally:
+            growing.done.set()
+
+    def _spoken(self, talk: Talk, systems: Sequence[str], texts: list[str]) -> bool:
+        """Let both systems speak; return False if the desk was closed meanwhile."""
+        speaks, heard = self._loaded(), talk.heard()
+        speaks.check(heard)
+        for side, system in enumerate(systems):
+            seed = seed_of("talk", talk.id, len(talk.exchanges), side)
+            for texts[side] in speaks.reply(Voice(talk.run, system), heard, seed):
+                if self._closed:
+                    return False
+        return True
 
     def _loaded(self) -> Speaks:
         with self._loading:
@@ -287,13 +246,3 @@ class TalkDesk:
 def pairs_of(run: Run, systems: Sequence[str]) -> list[tuple[str, str, str]]:
     """Let every two systems of a run meet."""
     return [(run.name, a, b) for a, b in combinations(systems, 2)]
-
-
-def _read(path: Path) -> Talk:
-    try:
-        return Document[Talk](path, Talk).read()
-    except (OSError, ValueError) as error:
-        [first, *_] = str(error).splitlines() or [""]
-        raise UserError(
-            f"{path} is no conversation of the arena ({first}): put it somewhere else"
-        ) from error

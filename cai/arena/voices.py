@@ -5,24 +5,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import NamedTuple
 
 from cai.arena.runs import Run
 from cai.arena.talk import Voice
 from cai.arena.weights import weights_of
-from cai.composition import CONF
-from cai.config import HardwareConfig, ModelConfig, ModelSource
+from cai.composition import hardware_node
+from cai.config import ModelConfig, ModelSource
+from cai.contracts.recorded import recorded_node
 from cai.dialogue import Conversation
 from cai.errors import UserError
 from cai.files import digest_of_folder
 from cai.lm.generate import Sampling, stream
 from cai.lm.language_model import LanguageModel, is_tuned
 from cai.lm.load import load_model
-from cai.pipeline.stage import RECORD
 
 
 class Voices:
@@ -90,18 +86,18 @@ def load_voices(wanted: Sequence[tuple[Run, str]], manner: Manner) -> Voices:
     """
     places = {Voice(run.name, name): weights_of(run, name) for run, name in wanted}
     found = {voice: place if is_tuned(place) else None for voice, place in places.items()}
-    settings = [_settings(run) for run in {run.name: run for run, _ in wanted}.values()]
-    if any(other["model"] != settings[0]["model"] for other in settings):
+    base, *others = [_base(run) for run in {run.name: run for run, _ in wanted}.values()]
+    if any(other != base for other in others):
         raise UserError(
             "these runs stand on different base models: talk to the systems of one run at a time"
         )
-    model = load_model(_base(settings[0], wanted[0][0]), _hardware(manner.hardware))
+    model = load_model(base, hardware_node(manner.hardware))
     adapters: dict[Path | None, str | None] = {None: None}
     for folder in found.values():
         if folder not in adapters:
             adapters[folder] = f"voice_{len(adapters)}"
             model.add_adapter(f"voice_{len(adapters) - 1}", 0, folder)
-    spoke = settings[0]["evaluate"]
+    spoke = recorded_node(wanted[0][0].evaluation, "evaluate", dict)
     sampling = Sampling(
         manner.tokens or spoke["reply_tokens"],
         1,
@@ -110,46 +106,15 @@ def load_voices(wanted: Sequence[tuple[Run, str]], manner: Manner) -> Voices:
     return Voices(model, {voice: adapters[folder] for voice, folder in found.items()}, sampling)
 
 
-def _settings(run: Run) -> dict[str, Any]:
-    """Read what an evaluation was made with.
-
-    Raises:
-        UserError: If it has no record.
-    """
-    try:
-        recipe: dict[str, Any] = run.evaluation.record()["recipe"]
-    except (OSError, ValueError, KeyError) as error:
-        path = run.evaluation.path / RECORD
-        raise UserError(f"{path} can't be read: run stage=evaluate again") from error
-    return {**recipe["settings"], "content": recipe.get("content", {})}
-
-
-def _base(settings: dict[str, Any], run: Run) -> ModelConfig:
+def _base(run: Run) -> ModelConfig:
     """Describe the base of a run.
 
     Raises:
-        UserError: If this version can't read what it was, or it has changed since.
+        UserError: If it can't be read what it was, or it has changed since.
     """
-    try:
-        config: Any = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(ModelConfig), settings["model"])
-        )
-    except OmegaConfBaseException as error:
-        raise UserError(
-            f"{run.name} describes its base model in a way that this version can't read "
-            f"({str(error).splitlines()[0]}): run stage=evaluate again"
-        ) from error
-    if config.source is ModelSource.folder:
-        digest = digest_of_folder(Path(config.path), "model.path")
-        if digest != settings["content"].get("model.path"):
-            raise UserError(f"the base model in {config.path} has changed since {run.name}")
-    described: ModelConfig = config
-    return described
-
-
-def _hardware(name: str) -> HardwareConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        node = compose(overrides=[f"+hardware={name}"]).hardware
-    found: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(HardwareConfig), node))
-    hardware: HardwareConfig = found
-    return hardware
+    base: ModelConfig = recorded_node(run.evaluation, "model", ModelConfig)
+    if base.source is ModelSource.folder:
+        known = run.evaluation.record()["recipe"].get("content", {})
+        if digest_of_folder(Path(base.path), "model.path") != known.get("model.path"):
+            raise UserError(f"the base model in {base.path} has changed since {run.name}")
+    return base

@@ -8,10 +8,9 @@ from cai.contracts.policies import Evaluation
 from cai.data.choices import HumanChoice
 from cai.errors import UserError
 from cai.files import read_json
+from cai.pipeline.inventory import RESULT
 from cai.results.systems import Match
 
-POINTER = "result.json"
-"""In a run's folder: where its result is."""
 ARENA = "arena"
 """Folder beside that of the artifacts, where the arena keeps what people choose."""
 
@@ -23,8 +22,8 @@ def find_evaluation(folder: Path) -> Evaluation:
         UserError: If there is none.
     """
     named = folder
-    if (folder / POINTER).is_file():
-        folder = Path(read_json(folder / POINTER)["artifact"])
+    if (folder / RESULT).is_file():
+        folder = Path(read_json(folder / RESULT)["artifact"])
     evaluation = Evaluation("evaluate", "", folder)
     if not evaluation.summary.path.is_file():
         raise UserError(

@@ -28,16 +28,21 @@ def recorded_node(result: Result, name: str, kind: Any) -> Any:
     """Read one node of the settings; a plain value is its own.
 
     Raises:
-        UserError: If it was written by another version.
+        UserError: If it is not there, or was written by another version.
     """
+    path = result.path / RECORD
     try:
-        value = result.record()["recipe"]["settings"][name]
+        settings = result.record()["recipe"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} can't be read: make it again with stage={result.stage}") from error
+    try:
+        value = settings[name]
         if not is_dataclass(kind):
             return value
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(kind), value))
     except (OmegaConfBaseException, KeyError, TypeError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f"{result.path / RECORD} describes {name} in a way that this version can't read "
-            f"({reason}): make it again with stage={result.stage}"
+            f"{path} describes {name} in a way that this version can't read ({reason}): use the "
+            f"version that wrote it, or make it again with stage={result.stage}"
         ) from error

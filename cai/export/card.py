@@ -1,4 +1,4 @@
-"""The card of an assistant: what it is, how it was made, how good it is, and how to load it."""
+"""The card of a model: what it is, how it was made, how good it is, and how to load it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from cai.config import DataConfig, ModelConfig, ModelSource, Quantization
-from cai.contracts.cards import OWN, base_licence, base_name, data_licence
-from cai.contracts.recorded import recorded_node
-from cai.export.figures import Found, figures, weaknesses
+from cai.contracts.cards import (
+    OWN,
+    base_licence,
+    base_name,
+    data_licence,
+    preference_model_card,
+)
+from cai.contracts.preferences import PMFolder, PMStageSettings
+from cai.contracts.recorded import recorded, recorded_node
+from cai.export.figures import Found, figures, preference_weaknesses, weaknesses
 from cai.export.lineage import Lineage
 from cai.export.loading import loading
 from cai.export.models import Form
@@ -61,6 +68,28 @@ def assistant_card(system: System, form: Form, lineage: Lineage, found: Found | 
 
 {body}
 """
+
+
+def preference_card(system: System, form: Form, lineage: Lineage, code: str) -> str:
+    """Write the card of a preference model: the pm stage's own, and where it comes from.
+
+    Args:
+        system: The preference model.
+        form: In which it is taken away.
+        lineage: What it was made from, itself the last.
+        code: Loads it and scores a reply.
+    """
+    metrics = PMFolder(system.folder).metrics.read()
+    settings = recorded(system.result, PMStageSettings)
+    parts = {
+        "Known weaknesses": preference_weaknesses(metrics),
+        "Base": _base(system.base),
+        "Constitution": _constitution(lineage),
+        "Recipe": _recipe(system, lineage),
+        "Lineage": lineage_table(lineage),
+    }
+    body = "\n\n".join(f"## {head}\n\n{text}" for head, text in parts.items())
+    return f"{preference_model_card(settings, metrics, code, form.merged)}\n{body}\n"
 
 
 def _header(base: ModelConfig, form: Form, lineage: Lineage) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cai.algorithms.calibration import share_interval
 from cai.contracts.policies import Evaluation
 from cai.export.lineage import Lineage
 from cai.results.common import Metric
 from cai.results.judge import JudgeReport
+from cai.results.labels import PMMetrics
 from cai.results.systems import Summary
 
 FIGURES = {
@@ -39,6 +41,11 @@ UNTESTED = (
     "Whether what it says is true was not measured, and a small base is often wrong.",
     "Prompts were mostly one turn long and in the language of the data; nothing is known of long "
     "dialogues, of other languages or of attacks that adapt.",
+)
+OF_SCORES = (
+    "A policy that is trained against it finds replies that it overrates: measure with another "
+    "model than the one that is trained against.",
+    "It compared replies of one family of models; what its scores of others mean was not measured.",
 )
 
 
@@ -98,6 +105,20 @@ def weaknesses(name: str, found: Found | None) -> str:
     lines += UNTESTED
     if found is not None:
         lines += [*found.summary.notes, *found.summary.departures]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def preference_weaknesses(metrics: PMMetrics) -> str:
+    """List how often a preference model is wrong, and what it goes by."""
+    lines = []
+    for kind in metrics.sources:
+        share = share_interval(kind.accuracy, kind.n)
+        low, high = _rounded(share.low, 2), _rounded(share.high, 2)
+        lines.append(
+            f"It ranks {_rounded(share.value, 2)} [{low}, {high}] of {kind.n} held-out comparisons "
+            f"of kind {kind.name} rightly; choosing the longer reply ranks {kind.longer_wins:.2f}."
+        )
+    lines += OF_SCORES
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cai.errors import UserError
+from cai.files import open_up
 
 
 def check_free(target: Path) -> None:
@@ -35,6 +36,7 @@ def appearing(target: Path) -> Iterator[Path]:
     try:
         scratch.mkdir(parents=True)
         yield scratch
+        open_up(scratch)
         if target.exists():
             target.rmdir()
         scratch.rename(target)

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cai.composition import hardware_node
-from cai.contracts.cards import preference_model_card
-from cai.contracts.preferences import PMFolder, PMStageSettings
-from cai.contracts.recorded import recorded
-from cai.export.card import assistant_card, lineage_table
+from cai.contracts.preferences import PMFolder
+from cai.export.card import assistant_card, preference_card
 from cai.export.figures import found_in
 from cai.export.folder import appearing, check_free
 from cai.export.hub import Repository, check_findable
-from cai.export.lineage import Lineage, trace
+from cai.export.lineage import trace
 from cai.export.models import BASE, SHIPPED, Form, write_model
 from cai.export.systems import System, find_system
 from cai.files import write_text
@@ -54,20 +52,16 @@ def take_model(wanted: Wanted, name: str, form: Form) -> None:
         model = write_model(system, form, hardware, folder, wanted.to)
         own = trace(system.result.path)
         card = (
-            _preference_card(system, form, own, model)
+            preference_card(system, form, own, _scoring(system, form, model))
             if system.scores
             else assistant_card(system, form, own, found_in(lineage))
         )
         write_text(folder / CARD, card)
 
 
-def _preference_card(system: System, form: Form, lineage: Lineage, model: LanguageModel) -> str:
-    """Write the card that the pm stage writes, of this form, with where it comes from."""
-    metrics = PMFolder(system.folder).metrics.read()
-    code = scoring_code(model, form.merged, metrics.mean)
-    if not form.merged and system.base.source in SHIPPED:
-        code = f'BASE = f"{{THIS_FOLDER}}/{BASE}"\n{code}'
-    card = preference_model_card(
-        recorded(system.result, PMStageSettings), metrics, code, form.merged
-    )
-    return f"{card}\n## Lineage\n\n{lineage_table(lineage)}\n"
+def _scoring(system: System, form: Form, model: LanguageModel) -> str:
+    """Write code that loads a preference model and scores a reply."""
+    code = scoring_code(model, form.merged, PMFolder(system.folder).metrics.read().mean)
+    if form.merged or system.base.source not in SHIPPED:
+        return code
+    return f'BASE = f"{{THIS_FOLDER}}/{BASE}"\n{code}'

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cai.errors import UserError
-from cai.files import flush, flush_all, remove, set_aside, sweep, write_json
+from cai.files import flush, flush_all, open_up, remove, set_aside, sweep, write_json
 from cai.parts import LEDGER, is_file
 from cai.pipeline.stage import RECORD, Result, result_name
 
@@ -106,6 +106,7 @@ class Store:
         """
         workspace = self.partial(stage, key)
         sweep(workspace)
+        open_up(workspace)
         flush_all(workspace)
         write_json(
             workspace / RECORD,

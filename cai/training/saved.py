@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from typing import NamedTuple
 
 from cai.config import HardwareConfig, ModelConfig, ModelSource
 from cai.contracts.preferences import PreferenceModels
+from cai.contracts.recorded import recorded_node
 from cai.errors import UserError
 from cai.files import digest_of_folder
 from cai.lm.heads import has_scalar_model
@@ -54,22 +52,15 @@ def load_saved(saved: SavedModel, hardware: HardwareConfig) -> LoadedModel:
     Raises:
         UserError: If the base can't be had or is not the same any more.
     """
-    root = saved.pm.path
-    recipe = saved.pm.record()["recipe"]
     own = saved.pm.settings.read().base
-    try:
-        config: Any = own or OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(ModelConfig), recipe["settings"]["model"])
-        )
-    except OmegaConfBaseException as error:
-        raise UserError(
-            f"{root / RECORD} describes a base model in a way that this version can't read "
-            f"({str(error).splitlines()[0]}): make the preference model again with stage=pm"
-        ) from error
+    config: ModelConfig = own or recorded_node(saved.pm, "model", ModelConfig)
     if config.source is ModelSource.folder:
         place = "pm.base.path" if own else "model.path"
-        if digest_of_folder(Path(config.path), place) != recipe["content"][place]:
-            raise UserError(f"the base model in {config.path} has changed since {root} was trained")
+        known = saved.pm.record()["recipe"]["content"][place]
+        if digest_of_folder(Path(config.path), place) != known:
+            raise UserError(
+                f"the base model in {config.path} has changed since {saved.pm.path} was trained"
+            )
     model = load_model(config, hardware)
     reward = load_reward_model(hardware, model, saved.pm, saved.name)
     assert reward is not None

@@ -10,6 +10,7 @@ from cai.algorithms.calibration import (
     fit_temperature,
     fold,
     reliability,
+    share_interval,
     sigmoid,
     student_interval,
 )
@@ -179,3 +180,10 @@ def test_students_interval_by_hand():
     half = 3.182446 * math.sqrt(14 / 3) / 2  # t of 3 degrees of freedom; s^2 = 14 / 3
     assert found == pytest.approx((3.0, 3.0 - half, 3.0 + half), abs=1e-5)
     assert student_interval([4.0]) is None
+
+
+def test_wilsons_interval_by_hand():
+    # z^2 = 3.841459: (0.8 + 0.192073 +- 1.959964 sqrt(0.016 + 0.009604)) / 1.384146
+    assert share_interval(0.8, 10) == pytest.approx((0.8, 0.490162, 0.943318), abs=1e-5)
+    assert share_interval(0.0, 10) == pytest.approx((0, 0, 3.841459 / 13.841459), abs=1e-6)
+    assert share_interval(1.0, 10)[1:] == pytest.approx((10 / 13.841459, 1), abs=1e-6)

@@ -114,7 +114,7 @@ def test_runs_on_different_bases_do_not_talk_at_once(tmp_path, run):
 def test_an_evaluation_without_a_record_is_said(tmp_path):
     folder = add_weights(write_run(tmp_path))
     (folder / "artifact.json").unlink()
-    with pytest.raises(UserError, match=r"artifact\.json can't be read: run stage=evaluate again"):
+    with pytest.raises(UserError, match=r"artifact\.json can.t be read: make it again"):
         load_voices([(open_run(folder), "sl_cai")], Manner("cpu"))
 
 
@@ -204,6 +204,28 @@ def test_the_command_talks_to_real_adapters(run, capsys):
     assert chat.main(words, shown) == 0
     assert shown.out.getvalue().count("sl_cai: ") == 2
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_ctrl_c_says_what_becomes_of_the_talk(run, named, capsys):
+    def read(words):
+        raise KeyboardInterrupt
+
+    words = [str(run.evaluation.path), "--hardware", "cpu", *(["--system", "sl_cai"] * named)]
+    assert chat.main(words, chat.Terminal(read, io.StringIO())) == 130
+    said = "of what named systems say nothing is kept" if named else "every choice is kept"
+    assert f"Interrupted: {said}" in capsys.readouterr().err
+
+
+def test_a_login_without_a_name_is_told_of_the_option(run, capsys, monkeypatch):
+    def nobody():
+        raise KeyError("getpwuid(): uid not found: 1000")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    words = [str(run.evaluation.path), "--hardware", "cpu"]
+    assert chat.main(words, terminal()) == 1
+    assert capsys.readouterr().err == "this login has no name: give yours with --name\n"
+    assert chat.main([*words, "--name", "Ann"], terminal()) == 0
 
 
 BAD = {

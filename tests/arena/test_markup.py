@@ -7,7 +7,8 @@ from arena.made import HOSTILE, NAMES, Says, made_run, replies_of
 
 from cai.arena import markup
 from cai.arena.ballots import ballots_of
-from cai.arena.talk import Exchange, TalkDesk, pairs_of
+from cai.arena.conversations import Exchange
+from cai.arena.talk import TalkDesk, pairs_of
 from cai.arena.vote import Progress, VoteDesk
 from cai.terminal import readable
 

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 from arena.made import NAMES, Says, made_run, written
 
-from cai.arena.talk import SILENCE, TalkDesk, pairs_of
+from cai.arena.conversations import SILENCE
+from cai.arena.talk import TalkDesk, pairs_of
 from cai.config import BadRows
 from cai.data.choices import read_choices
 from cai.dialogue import assistant, human
@@ -123,6 +124,34 @@ def test_a_desk_that_was_closed_makes_the_replies_again(tmp_path):
         f"I am {NAMES.index(found.last.systems[1])} after 1",
     )
     stuck.go.set()
+
+
+class Endless(Says):
+    """Speaks until it is broken off."""
+
+    ended = False
+
+    def reply(self, voice, conversation, seed):
+        try:
+            while True:
+                yield "and"
+                time.sleep(0.01)
+        finally:
+            self.ended = True
+
+
+@pytest.mark.timeout(60)
+def test_closing_breaks_off_what_is_being_said(tmp_path):
+    """A thread at work when Python ends would abort the process."""
+    run, says = made_run(tmp_path), Endless()
+    desk = desk_of(run, says)
+    talk = desk.say(desk.current("ann", AXIS), "Hello")
+    while not desk.seen(talk)[1][0]:
+        time.sleep(0.01)
+    desk.close()
+    assert says.ended
+    found = desk_of(run, Says()).current("ann", AXIS)
+    assert (found.id, found.last.replies) == (talk.id, None)
 
 
 def test_a_conversation_that_is_too_long_is_said_and_taken_back(tmp_path):

@@ -141,6 +141,27 @@ def test_a_card_of_what_was_not_evaluated_says_so(run, tmp_path):
     assert "feedback.prompts" not in text
 
 
+def test_a_preference_models_card_says_the_same_of_it(run, tmp_path):
+    main([str(run), "--system", "pm", "--to", str(tmp_path / "it")])
+    text = (tmp_path / "it" / "README.md").read_text()
+    # Wilson's interval of 0.7 of 9.
+    assert "ranks 0.70 [0.38, 0.90] of 9 held-out comparisons of kind harmless rightly" in text
+    assert "choosing the longer reply ranks 0.50" in text
+    for head in ("Use", "Licence", "Known weaknesses", "Base", "Constitution", "Recipe", "Lineage"):
+        assert text.count(f"\n## {head}\n") == 1
+    assert "`least-harmful`" in text
+    assert "pm.label_smoothing: 0.0" in text
+    assert f"| feedback | `{result_of(run, 'feedback').name[9:]}" in text
+    assert str(run.parents[1]) not in text
+
+
+def test_who_may_read_the_folder_may_read_the_weights(run, tmp_path):
+    main([str(run), "--system", "helpful", "--adapter", "--to", str(tmp_path / "it")])
+    shared = (tmp_path / "it").stat().st_mode & 0o666
+    files = [path for path in (tmp_path / "it").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {shared}
+
+
 # Uploads
 
 

@@ -45,6 +45,15 @@ def test_it_imports_nothing_of_the_project():
     assert "from cai" not in EXAMPLE.read_text()
 
 
+@pytest.mark.timeout(60)
+def test_a_server_takes_its_workers_with_it(example):
+    words = ["sh", "-c", "sleep 300 & echo up; wait"]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True)
+    assert server.stdout.readline() == b"up\n"
+    example._end(server)
+    assert server.stdout.read() == b"", "nobody holds it any more"
+
+
 @pytest.mark.skipif(
     not Path(VLLM).is_file(), reason="no vLLM: set CAI_TEST_VLLM to its interpreter"
 )
