@@ -41,13 +41,13 @@ def reused(model: LanguageModel, prompts: Prompts, options: Prompts) -> Tensor:
     """Return the probability of the first option after each prompt, the common prefix read once."""
     prefix = common_prefix(prompts)
     suffixes = [prompt[len(prefix) :] for prompt in prompts]
-    scores = option_logprobs(model.network, prefix, suffixes, options)
+    scores = option_logprobs(model.network, prefix, suffixes, options, model.read_tokens)
     return first_share(scores)
 
 
 def separate(model: LanguageModel, prompts: Prompts, options: Prompts) -> Tensor:
     """Return the same from a full pass over every prompt."""
-    return first_share(option_logprobs(model.network, (), prompts, options))
+    return first_share(option_logprobs(model.network, (), prompts, options, model.read_tokens))
 
 
 def first_share(scores: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def main() -> None:
     rows = []
     for comparison in corpus.harmless_pairs.test[: args.pairs]:
         prompts = _questions(method, comparison)
-        option_logprobs(model.network, (), prompts[:1], method.options)
+        separate(model, prompts[:1], method.options)
         ours, peer, gap = compare(model, prompts, method.options, args.repeats, clock)
         tokens = sum(map(len, prompts))
         share = median(ours) / median(peer)

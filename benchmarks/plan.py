@@ -24,7 +24,7 @@ from side_by_side import settings
 from cai.contracts.table import stages
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
-from cai.run import describe
+from cai.run import describe, footprints
 
 HUGE = 500
 """One row in so many is far longer than any context."""
@@ -57,7 +57,7 @@ def main() -> None:
         config = settings("data=hh_rlhf", f"data.folder={folder}", *args.overrides)
         started = time.perf_counter()
         steps = plan(config, Store(Path(scratch) / "artifacts"), stages())
-        print(describe(steps, config))
+        print(describe(steps, config, footprints(steps, config)))
         seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{args.rows:,} conversations: a plan in {seconds:.1f} s, peak {peak:.2f} GiB")

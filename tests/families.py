@@ -1,7 +1,4 @@
-"""Tiny random models of many families, with tokenizers of the structure that is published.
-
-``python tests/families.py`` prints for each what is supported and how exactly.
-"""
+"""Tiny random models of many families, with tokenizers of the structure that is published."""
 
 from typing import NamedTuple
 

@@ -1,5 +1,6 @@
 """The tutorial is followed as it is written; what the other documents name is there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -54,3 +55,24 @@ def test_rooms_are_complete():
     assert folders <= rooms
     for room in rooms:
         assert (ROOT / "cai" / room).exists() or (ROOT / "cai" / f"{room}.py").exists(), room
+
+
+def said(node):
+    """A string of the code as it is quoted, values as an ellipsis."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(said(part) for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) else "\u2026"
+
+
+def test_sentences_that_are_quoted_are_said():
+    code = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "cai").rglob("*.py")]
+    known = {
+        said(node)
+        for tree in code
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr | ast.Constant)
+    }
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8").split("## What is refused")[1]
+    quoted = re.findall(r"\| `([^`]+)` \|$", text, re.MULTILINE)
+    assert len(quoted) > 20
+    assert [sentence for sentence in quoted if sentence not in known] == []

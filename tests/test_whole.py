@@ -143,3 +143,11 @@ def test_an_adapter_on_a_tuned_base_is_refused():
 def test_a_sharded_base_is_refused_before_anything_runs(stage):
     with pytest.raises(UserError, match=rf"shard keeps the base frozen: set {stage}\.full"):
         composed_config("stage=rl", "hardware=shard", f"{stage}.full_finetuning=true")
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_a_server_that_takes_adapters_alone_is_refused_before_anything_runs(stage):
+    given = ("stage=rl", "sampler=vllm", "sampler.url=http://localhost:8000")
+    with pytest.raises(UserError, match=rf"adapters alone: set {stage}\.full_finetuning=false"):
+        composed_config(*given, f"{stage}.full_finetuning=true")
+    composed_config(*given, "pm.full_finetuning=true")

@@ -218,12 +218,8 @@ class Config:
         if not self.outputs.strip():
             raise UserError("outputs is empty: set it to a folder that you may write")
         for name in ("sft", "pm", "rl"):
-            whole = getattr(getattr(self, name, None), "full_finetuning", False)
-            if whole is True and self.hardware.strategy is Strategy.shard:
-                raise UserError(
-                    f"hardware.strategy=shard keeps the base frozen: set {name}.full_finetuning="
-                    "false or hardware.strategy=ddp"
-                )
+            if getattr(getattr(self, name, None), "full_finetuning", False) is True:
+                self._check_whole(name)
         sft, rl = getattr(self, "sft", None), getattr(self, "rl", None)
         if not (isinstance(sft, SFTConfig) and isinstance(rl, RLConfig)):
             return
@@ -231,6 +227,18 @@ class Config:
             raise UserError(
                 "sft.full_finetuning=true leaves no adapter that RL could go on with: set "
                 "rl.full_finetuning=true"
+            )
+
+    def _check_whole(self, name: str) -> None:
+        if self.hardware.strategy is Strategy.shard:
+            raise UserError(
+                f"hardware.strategy=shard keeps the base frozen: set {name}.full_finetuning="
+                "false or hardware.strategy=ddp"
+            )
+        if self.sampler.engine is Engine.vllm and name != "pm":  # which is not sampled from
+            raise UserError(
+                f"sampler=vllm is handed adapters alone: set {name}.full_finetuning=false or "
+                "sampler=local"
             )
 
     def node(self, name: str, kind: type[Node]) -> Node:

@@ -112,15 +112,30 @@ def n_layers(model: nn.Module) -> int:
 
 
 def n_positions(model: nn.Module) -> int | None:
-    """Return how many positions a model was made for; None where there is no end."""
-    found = getattr(text_config(model), "max_position_embeddings", None)
-    return int(found) if found else None
+    """Return how many positions a model was made for; None where there is no end.
+
+    Longrope turns all positions of a batch in another way once its longest row is longer than some
+    length (Phi-3), so that a row would depend on its neighbours: there the positions end.
+    """
+    config = text_config(model)
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(kind for kind in rope.values() if isinstance(kind, dict))]
+    ends = [getattr(config, "max_position_embeddings", None)]
+    ends += [
+        kind.get("original_max_position_embeddings")
+        for kind in kinds
+        if kind.get("rope_type") == "longrope"
+    ]
+    return min((int(end) for end in ends if end), default=None)
 
 
 def layer_kinds(model: nn.Module) -> list[str]:
     """Name the kinds of attention that a model's layers have, each once."""
     config = text_config(model)
     kinds = getattr(config, "layer_types", None)
+    if kinds is None:  # GPT-Neo has names of its own
+        named = getattr(config, "attention_layers", None) or []
+        kinds = [FULL if name == "global" else f"{name}_attention" for name in named]
     if kinds:
         return sorted(set(kinds))
     return [SLIDING if getattr(config, "sliding_window", None) else FULL]

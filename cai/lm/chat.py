@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,6 @@ from cai.errors import UserError, is_out_of_memory
 from cai.lm.template import ChatTemplate
 from cai.terminal import one_line
 
-THINKING = re.compile(r"(?:\A|<think>)(?:(?!<think>).)*?</think>\s*", re.DOTALL)
 THINKING_ENDS = "</think>"
 TEXT_BEFORE = "\n\nAssistant:"
 """What stands before a reply in plain text."""
@@ -183,9 +182,10 @@ class ChatFormat:
     def closed(self, ids: Sequence[int]) -> list[int]:
         """Return a sampled response as one in the data: without thinking, its turn ended."""
         said = list(ids[:-1]) if ids and ids[-1] in self.stop_ids else list(ids)
-        end = self.tokenizer.get_added_vocab().get(THINKING_ENDS)
-        if end in said:
-            said = said[len(said) - said[::-1].index(end) :]
+        ends = self._thoughts_in(said)
+        if ends:
+            places = range(len(said) + 1)
+            said = said[bisect_left(places, ends, key=lambda n: self._thoughts_in(said[:n])) :]
             while said and not str(self.tokenizer.decode(said[:1])).strip():
                 said = said[1:]
         return [*said, self.stop_id]
@@ -194,10 +194,18 @@ class ChatFormat:
         said = self._spoken_text(turn.text) if turn.role is Role.ASSISTANT else turn.text
         return turn._replace(text=self._harmless(said or turn.text))
 
+    @property
+    def _thinks(self) -> bool:
+        return self._template is not None and self._template.thinks
+
+    def _thoughts_in(self, ids: Sequence[int]) -> int:
+        """Count the ends of thinking, one token each or spelt out, of a model that knows them."""
+        return str(self.tokenizer.decode(list(ids))).count(THINKING_ENDS) if self._thinks else 0
+
     def _spoken_text(self, text: str) -> str:
-        """Leave out a closed block of thinking, of a model that knows them."""
-        knows = self._template is not None and self._template.thinks
-        return THINKING.sub("", text) if knows and THINKING_ENDS in text else text
+        """Leave out closed blocks of thinking, of a model that knows them."""
+        thought = self._thinks and THINKING_ENDS in text
+        return text.rpartition(THINKING_ENDS)[2].lstrip() if thought else text
 
     def _encode(self, text: str) -> list[int]:
         try:

@@ -22,6 +22,7 @@ from cai.lm.backbone import (
     n_positions,
     read_logits,
     run_backbone,
+    text_config,
 )
 from cai.lm.cache import PrefixCache, SlotCache
 from cai.lm.packing import Tree, hidden_states, pack, read_prefix
@@ -94,7 +95,9 @@ def check_weights(network: PreTrainedModel, report: dict[str, Any], where: str) 
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all())
     ]
     if spoilt:
-        raise UserError(f"{where} has weights that are not finite numbers ({_named(spoilt)})")
+        raise UserError(
+            f"{where} has weights that are not finite numbers ({_named(spoilt)}): get it again"
+        )
     head, embeddings = network.get_output_embeddings(), network.get_input_embeddings()
     if (
         network.config.tie_word_embeddings
@@ -107,13 +110,18 @@ def check_weights(network: PreTrainedModel, report: dict[str, Any], where: str) 
         )
 
 
+def n_embeddings(network: PreTrainedModel) -> int:
+    """Return how many ids a model knows."""
+    return cast(nn.Embedding, network.get_input_embeddings()).num_embeddings
+
+
 def check_tokenizer(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a tokenizer whose ids reach beyond the embeddings.
 
     Raises:
         UserError: Gives both sizes.
     """
-    embeddings = cast(nn.Embedding, network.get_input_embeddings()).num_embeddings
+    embeddings = n_embeddings(network)
     highest = max(tokenizer.get_vocab().values(), default=0)
     if highest >= embeddings:
         raise UserError(
@@ -130,9 +138,11 @@ def check_length(network: PreTrainedModel, config: ModelConfig) -> None:
     """
     positions = n_positions(network)
     if positions is not None and config.context > positions:
+        turned = "longrope" in str(getattr(text_config(network), "rope_parameters", ""))
+        shared = " that rows of every length share" if turned else ""
         raise UserError(
-            f"model.context={config.context} is more than the model has positions: use at most "
-            f"{positions}"
+            f"model.context={config.context} is more than the model has positions{shared}: use at "
+            f"most {positions}"
         )
 
 
@@ -161,17 +171,19 @@ def check_reading(network: PreTrainedModel) -> None:
         gap = _reading_gap(network)
     except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{kind} can't be read in packed rows ({reason}): use another") from error
+        raise UserError(
+            f"{kind} can't be read in packed rows ({reason}): use another model"
+        ) from error
     if not gap <= TOLERANCE.get(network.dtype, 0.1):
         raise UserError(
             f"{kind} gives other probabilities in packed rows than by itself (by {gap:.2g} nats): "
-            "it is not supported"
+            "use another model"
         )
 
 
 def _reading_gap(network: PreTrainedModel) -> float:
     """Return the mean difference of log-probabilities between our readings and the model's own."""
-    size = cast(nn.Embedding, network.get_input_embeddings()).num_embeddings
+    size = n_embeddings(network)
     prompt = [i * 7919 % size for i in range(1, 8)]
     replies = [[i * 104729 % size for i in range(k, k + 4)] for k in (1, 5)]
     packed = pack([Tree(prompt, replies)]).to(network.device)

@@ -21,7 +21,7 @@ from cai.lm.adapters import coverage, describe, find_targets
 from cai.lm.attention import use_cpu_attention
 from cai.lm.base import Base
 from cai.lm.chat import ChatFormat, ChatOptions
-from cai.lm.checks import check_length, check_reading, check_tokenizer
+from cai.lm.checks import check_length, check_reading, check_tokenizer, n_embeddings
 from cai.lm.device import set_threads, torch_device
 from cai.lm.language_model import LanguageModel, has_adapter, is_tuned
 from cai.lm.pretrained import (
@@ -201,4 +201,10 @@ def _chat_options(config: ModelConfig, network: PreTrainedModel) -> ChatOptions:
     known = [end for end in (ends if isinstance(ends, list) else [ends]) if end is not None]
     if not all(isinstance(end, int) for end in known):
         raise UserError("the model's generation config names an end of replies that is no id")
+    size = n_embeddings(network)
+    if not all(0 <= end < size for end in known):
+        raise UserError(
+            f"the model's generation config ends replies with the ids {sorted(known)}, and it has "
+            f"{size} embeddings: correct eos_token_id in its generation_config.json"
+        )
     return ChatOptions(frozenset(known), config.template_options)

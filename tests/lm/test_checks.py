@@ -2,6 +2,8 @@
 
 import gc
 import json
+import re
+from functools import partial
 
 import families
 import pytest
@@ -76,25 +78,59 @@ def test_a_context_beyond_the_positions_is_refused(tmp_path, hardware):
         load(folder, hardware, dialect=Dialect.text)
 
 
+def test_positions_end_where_a_row_would_depend_on_its_neighbours(tmp_path, hardware):
+    """Longrope turns short rows otherwise when a long one is beside them."""
+    rope = {
+        "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 256,
+        "short_factor": [1.0] * 8, "long_factor": [float(n) for n in range(2, 10)],
+    }  # fmt: skip
+    sizes = {"original_max_position_embeddings": 256, "rope_parameters": rope}
+    folder = families.make(tmp_path / "model", "Phi-3", **sizes)
+    with pytest.raises(UserError, match=r"rows of every length share: use at most 256"):
+        load(folder, hardware)
+    network = load(folder, hardware, context=256).network
+    short, long = torch.arange(9, 19)[None], torch.arange(300)[None] % 50
+    alone = network(short).logits
+    both = torch.cat([torch.nn.functional.pad(short, (0, 290)), long])
+    assert float((network(both).logits[:1, :10] - alone).abs().max()) > 0.1, "what is refused"
+
+
+@pytest.mark.parametrize("ends", [[7, 99999999], -1])
+def test_ends_that_the_model_does_not_know_are_refused(folder, hardware, ends):
+    path = folder / "generation_config.json"
+    path.write_text(json.dumps({"eos_token_id": ends}))
+    with pytest.raises(UserError, match=r"ends replies with the ids .* correct eos_token_id"):
+        load(folder, hardware)
+
+
 @pytest.mark.parametrize(
     ("arch", "said"),
     [("t5", "an encoder and a decoder"), ("gemma3", "reads more than text"),
-     ("mamba", "layers of the kind linear_attention"), ("bloom", "takes no position ids")],
+     ("mamba", "layers of the kind linear_attention"), ("bloom", "takes no position ids"),
+     ("gpt_neo", "layers of the kind local_attention")],
 )  # fmt: skip
 def test_an_architecture_that_can_not_be_read_is_refused(folder, hardware, arch, said):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 1}
+    if arch == "gpt_neo":
+        del sizes["num_hidden_layers"]
+        sizes |= {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "eos_token_id": 1}
     config = AutoConfig.for_model(arch, **({} if arch == "gemma3" else sizes))
     config.save_pretrained(folder)
-    if arch in {"mamba", "bloom"}:
+    if arch in {"mamba", "bloom", "gpt_neo"}:
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     with pytest.raises(UserError, match=said):
         load(folder, hardware)
 
 
-def test_layers_to_adapt_must_be_known(folder, hardware):
-    few = load(folder, hardware, lora=AdapterConfig(4, 8, ["q_proj", "v_proj"]))
+def test_layers_to_adapt_must_be_known_and_what_stays_frozen_is_named(folder, hardware, caplog):
+    with caplog.at_level("INFO"):
+        load(folder, hardware)
+        few = load(folder, hardware, lora=AdapterConfig(4, 8, ["q_proj", "v_proj"]))
+    [all_layers, some] = [line for line in caplog.messages if "adapters of rank" in line]
+    assert re.search(r"rank 4 reach 99\.\d% of the weights$", all_layers)
+    assert re.search(r"reach \d\d?\.\d% of the weights; frozen: .*gate_proj.*k_proj", some)
     few.add_adapter("one", 0)
     assert {key.split(".")[-3] for key in few.adapter_state("one")} == {"q_proj", "v_proj"}
     with pytest.raises(UserError, match=r"no layer of this model by 'qkv'.*q_proj"):
@@ -161,6 +197,19 @@ def test_a_closed_block_of_thinking_is_no_reply():
     said = (human("Hi"), Turn(Role.ASSISTANT, "<think>Hm.</think>Sure."), human("And?"))
     bare = (human("Hi"), Turn(Role.ASSISTANT, "Sure."), human("And?"))
     assert chat.prompt(said) == chat.prompt(bare)
+
+
+def test_thinking_that_is_spelt_out_is_no_reply_either():
+    """A template may write marks that are no tokens of their own."""
+    tokenizer = families.tokenizer("llama3")
+    tokenizer.chat_template = families.TEMPLATES["smollm3"]
+    chat = ChatFormat(tokenizer, Dialect.chat, 512)
+    encode = partial(tokenizer.encode, add_special_tokens=False)
+    thought = encode("<think>Hm,</think> no.</think>\n\nSure.")
+    assert len(thought) > 20
+    assert chat.closed([*thought, chat.stop_id]) == [*encode("Sure."), chat.stop_id]
+    assert chat.closed(encode("Sure.")) == [*encode("Sure."), chat.stop_id]
+    assert chat.decode(thought) == "Sure."
 
 
 def test_every_end_stops_and_one_is_learnt(folder, hardware):
