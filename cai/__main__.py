@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from cai import followers, parallel, sweep
+from cai import followers, launchers, parallel, sweep
 from cai.command import command
 from cai.composition import CONF, schema, typed
 from cai.errors import UserError
@@ -38,11 +38,11 @@ def _launch(cfg: DictConfig) -> Objectives | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = sweep.accepted.pop() if sweep.accepted else typed(cfg)
-        several = parallel.started_by_launcher() or config.hardware.devices > 1
-        if several and HydraConfig.get().mode == RunMode.MULTIRUN:
+        counted = launchers.processes(config.hardware.devices, config.hardware.num_nodes)
+        if counted.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
             raise UserError(
                 "several processes work on one run at a time: start the arms one by one, or leave "
-                "out torchrun and hardware.devices"
+                "out torchrun, srun and hardware.devices"
             )
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)

@@ -14,20 +14,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from cai import followers
 from cai.errors import UserError
+from cai.launchers import POLL, Processes, agree, by_srun, environment, introduce
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 PATIENCE = timedelta(minutes=10)
 """Processes that work on one stage wait so long for each other; then one of them is lost."""
-POLL = 0.2
-"""Seconds between two looks for what global zero has to say."""
 LOST = ("connection", "timed out", "timeout", "broken pipe", "recv")
 """What torch says when another process is gone."""
 
@@ -37,40 +35,11 @@ _idle_pass: Callable[[], None] | None = None
 _said = 0
 
 
-@dataclass(frozen=True)
-class Processes:
-    """How many processes there are, and where.
-
-    Attributes:
-        accelerator: Lightning's name of the devices.
-        devices: Of each node, one process each.
-        num_nodes: Machines.
-    """
-
-    accelerator: str
-    devices: int
-    num_nodes: int
-
-    @property
-    def world_size(self) -> int:
-        """Return how many there are in all."""
-        return self.devices * self.num_nodes
-
-
-def started_by_launcher() -> Processes | None:
-    """Return what torchrun has started, or None if it has not started several processes."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if "TORCHELASTIC_RUN_ID" not in os.environ or world == 1:
-        return None
-    devices = int(os.environ["LOCAL_WORLD_SIZE"])
-    return Processes("auto", devices, world // devices)
-
-
 def is_global_zero() -> bool:
     """Tell whether this is the first process of all; without others it is."""
     if "RANK" in os.environ:
         return os.environ["RANK"] == "0"
-    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ:
+    if by_srun():
         return os.environ["SLURM_PROCID"] == "0"
     return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))
 
@@ -122,9 +91,9 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
     from torch import distributed
 
     try:
+        introduce(processes.num_nodes, identity, PATIENCE)
         _launch(processes)
-        with together(shared=True):
-            _agree(identity)
+        agree_on(identity)
         yield
         with together(shared=True):
             all_gather("done")  # global zero, who keeps the store, leaves last
@@ -136,7 +105,7 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
             "start the same command again, which goes on where this one stopped"
         ) from error
     finally:
-        if distributed.is_initialized():
+        if are_connected():
             distributed.destroy_process_group()
 
 
@@ -154,6 +123,7 @@ def _launch(processes: Processes) -> None:
         devices=processes.devices,
         num_nodes=processes.num_nodes,
         strategy=strategy,
+        plugins=environment(),
     )
     if followers.was_started():
         followers.follow()
@@ -162,12 +132,14 @@ def _launch(processes: Processes) -> None:
     fabric.launch()
 
 
-def _agree(identity: str) -> None:
-    if len(set(all_gather(identity))) > 1:
-        raise UserError(
-            "the processes do not run the same: give every node the same code, the same config "
-            "and the same command"
-        )
+def agree_on(what: str) -> None:
+    """Compare what all processes are about to do.
+
+    Raises:
+        UserError: If it is not the same.
+    """
+    with together(shared=True):
+        agree(set(all_gather(what)))
 
 
 @contextmanager

@@ -46,10 +46,11 @@ def run(config: Config, folder: Path) -> None:
 def _run(config: Config, folder: Path) -> None:
     store = Store(Path(config.outputs) / "artifacts")
     steps = plan(config, store, stages())
+    names = [result_name(step.stage.name, step.key) for step in steps]
+    parallel.agree_on(repr(names))  # the files that settings point to are the same as well
     memory = footprints(steps, config)
     check_memory(memory, config)
     if parallel.is_global_zero():
-        names = [result_name(step.stage.name, step.key) for step in steps]
         write_json(folder / NEEDS, names)
         log.info("\n%s", describe(steps, config, memory))
     result = execute(steps, config, store, folder)

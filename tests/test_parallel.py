@@ -28,13 +28,13 @@ from cai.config import (
 )
 from cai.dialogue import human
 from cai.errors import UserError
+from cai.launchers import Processes
 from cai.lm.device import processes_of, torch_device
 from cai.lm.generate import Sampling, generate
 from cai.lm.heads import own_network
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
 from cai.lm.score import token_logprobs
-from cai.parallel import Processes
 
 HERE = Path(__file__).parent
 TWO = Processes("cpu", 2, 1)

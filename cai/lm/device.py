@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from cai import parallel
+from cai import launchers, parallel
 from cai.config import Accelerator, HardwareConfig, ModelSource, Precision, Strategy
 from cai.errors import UserError
-from cai.parallel import Processes
+from cai.launchers import Processes
 
 
 def torch_device(hardware: HardwareConfig) -> torch.device:
@@ -34,7 +34,7 @@ def torch_device(hardware: HardwareConfig) -> torch.device:
 
 
 def processes_of(hardware: HardwareConfig) -> Processes:
-    """Say how many processes a run has: those that torchrun has started, or those asked for.
+    """Say how many processes a run has: those that are there already, or those asked for.
 
     Raises:
         UserError: If there are not enough devices.
@@ -42,13 +42,12 @@ def processes_of(hardware: HardwareConfig) -> Processes:
     device = torch_device(hardware)
     accelerator = {"cpu": "cpu", "cuda": "gpu", "mps": "mps"}[device.type]
     _check_abilities(hardware, device)
-    if started := parallel.started_by_launcher():
-        return Processes(accelerator, started.devices, started.num_nodes)
-    if device.type == "cuda" and hardware.devices > torch.cuda.device_count():
-        raise UserError(_too_many(hardware.devices))
-    if device.type == "mps" and hardware.devices > 1:
-        raise UserError(f"hardware.devices={hardware.devices}, but there is one mps device: use 1")
-    return Processes(accelerator, hardware.devices, hardware.num_nodes)
+    counted = launchers.processes(hardware.devices, hardware.num_nodes, accelerator)
+    if device.type == "cuda" and counted.devices > torch.cuda.device_count():
+        raise UserError(_too_many(counted.devices))
+    if device.type == "mps" and counted.devices > 1:
+        raise UserError(f"hardware.devices={counted.devices}, but there is one mps device: use 1")
+    return counted
 
 
 def _check_abilities(hardware: HardwareConfig, device: torch.device) -> None:
@@ -95,4 +94,5 @@ def memory_of(hardware: HardwareConfig) -> float:
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text))
-    return total / hardware.devices / 2**30
+    local = launchers.processes(hardware.devices, hardware.num_nodes).devices
+    return total / local / 2**30

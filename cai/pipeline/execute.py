@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from cai import interrupt, parallel
 from cai.config import Config
+from cai.errors import UserError
 from cai.pipeline.finite import check_finite
 from cai.pipeline.mend import mend
 from cai.pipeline.plan import Step
@@ -77,10 +78,11 @@ def _follow(step: Step, config: Config, store: Store, done: Done, folder: Path) 
     """
     name = step.stage.name
     if found := parallel.broadcast(None):
+        _visible(found.path)
         return cast(Result, found)
     if step.stage.shared(step.settings):
         workspace = folder / name
-        shutil.copytree(store.partial(name, step.key), workspace)
+        shutil.copytree(_visible(store.partial(name, step.key)), workspace)
         with parallel.together(shared=True):
             parallel.all_gather("ready")
             tracker = Tracker(name, folder)
@@ -89,6 +91,13 @@ def _follow(step: Step, config: Config, store: Store, done: Done, folder: Path) 
         gc.collect()
         shutil.rmtree(workspace)
     return cast(Result, parallel.broadcast(None))
+
+
+def _visible(folder: Path) -> Path:
+    """Return the leader's folder, which a process of another node may not see."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not on this node: set outputs= to a folder that all share")
+    return folder
 
 
 def _run(step: Step, done: Done, workspace: Path, job: Job) -> None:

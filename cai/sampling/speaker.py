@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cai import parallel
+from cai import launchers
 from cai.config import Engine, HardwareConfig, ModelConfig
 from cai.errors import UserError
 from cai.lm.load import LanguageModel, load_model
@@ -38,4 +38,4 @@ def _own_server(config: ModelConfig, job: Job) -> str:
 
 
 def _several(hardware: HardwareConfig) -> bool:
-    return parallel.started_by_launcher() is not None or hardware.devices * hardware.num_nodes > 1
+    return launchers.processes(hardware.devices, hardware.num_nodes).world_size > 1

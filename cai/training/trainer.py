@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from lightning.fabric.utilities.warnings import disable_possible_user_warnings
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
-from cai import parallel
+from cai import launchers, parallel
 from cai.config import HardwareConfig, TrainerConfig
 from cai.errors import UserError
 from cai.files import remove
@@ -90,7 +90,7 @@ def fit(module: TrainingModule, job: Fit, hardware: HardwareConfig, config: Trai
             *([limit] if config.max_time else []),
             resume,
         ],
-        plugins=[DurableCheckpoints()],
+        plugins=[DurableCheckpoints(), launchers.environment()],
         default_root_dir=job.folder,
     )
     try:
@@ -141,12 +141,11 @@ def _placement(
     if parallel.world_size() == 1:
         strategy: Strategy = SingleDeviceStrategy(device)
         return {**placed, "devices": 1, "strategy": strategy}
-    started = parallel.started_by_launcher()
-    devices = started.devices if started else hardware.devices
+    processes = launchers.processes(hardware.devices, hardware.num_nodes)
     return {
         **placed,
-        "devices": devices,
-        "num_nodes": parallel.world_size() // devices,
+        "devices": processes.devices,
+        "num_nodes": processes.num_nodes,
         "strategy": DDPStrategy(
             # PPO's two networks are never in the same backward pass.
             find_unused_parameters=not module.automatic_optimization,
