@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -25,7 +26,7 @@ from cai.command import command
 from cai.composition import CONF, schema, typed
 from cai.errors import UserError
 from cai.sentences import explain, sentence_of
-from cai.terminal import say
+from cai.terminal import one_line, say
 
 log = logging.getLogger("cai")
 
@@ -113,7 +114,16 @@ def main() -> int:
     return command(_main)
 
 
+def _unknown_flag() -> str | None:
+    """Return a flag that Hydra does not know: it would repeat all words, also an address."""
+    unknown = get_args_parser().parse_known_args()[1]
+    return next((word for word in unknown if word.startswith("-")), None)
+
+
 def _main() -> int:
+    if flag := _unknown_flag():
+        say(f"{one_line(flag.partition('=')[0], 40)} is no flag: python -m cai --help lists them")
+        return 2
     try:
         schema()
         with _own_folder():

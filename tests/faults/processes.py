@@ -77,8 +77,8 @@ def family(trial):
     return [one for one in numbers if mark in _read(one, "environ").split(b"\0")]
 
 
-def gone(trial, seconds=30.0):
-    """Wait for all that a trial has started to end; return the commands of those that do not."""
+def gone(trial, seconds=300.0):
+    """Wait for all that a trial has started to end, also on a busy machine; name what does not."""
     until = time.monotonic() + seconds
     while (left := family(trial)) and time.monotonic() < until:
         time.sleep(0.1)

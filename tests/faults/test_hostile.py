@@ -54,6 +54,13 @@ def test_the_look_out_sees_numbers_that_are_none_and_secrets(quick, monkeypatch,
     assert configs.outcome(configs.Case(0, ("secret",), (said,)), other)[0] == "secret written"
 
 
+def test_an_unknown_flag_is_said_without_the_words_behind_it(quick, tmp_path):
+    words = ("--nope=3", f"judge.endpoint.url=http://h/?k={configs.SECRET}")
+    end, said = configs.outcome(configs.Case(0, ("junk",), words), tmp_path)
+    assert end == "exit 2"
+    assert said == "--nope is no flag: python -m cai --help lists them\n"
+
+
 def test_a_run_folder_that_can_not_be_made_is_said_once(quick, monkeypatch, tmp_path, recwarn):
     def closed(folder):
         raise PermissionError(13, "Permission denied", str(folder))
