@@ -48,13 +48,13 @@ DTYPES = {
 CHECKPOINTED = "hardware.activation_checkpointing=true"
 KEYS = {
     "sft": ("stage=sft", "sft.batch_size=8", "sft.epochs=1"),
-    "sft twice": ("stage=sft", "sft.batch_size=8", CHECKPOINTED),
+    "sft twice": ("stage=sft", "sft.batch_size=8", "sft.epochs=2", CHECKPOINTED),
     "pm": ("stage=pm", "pm.batch_size=6", "pm.epochs=1"),
     "ppo": ("stage=rl", "rl.iterations=1", f"rl.rollout.prompts={ROWS}",
             f"rl.rollout.reply_tokens={REPLY}", f"rl.rollout.min_reply_tokens={REPLY}",
             "rl.ppo.minibatches=2", "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=9"),
 }  # fmt: skip
-"""What is done; "twice" computes activations twice."""
+"""What is done; "twice" computes activations twice, in two steps, for the holes grow at first."""
 
 
 def sft(config: Config, folder: Path) -> None:

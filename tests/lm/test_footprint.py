@@ -74,8 +74,14 @@ def test_a_step_grows_with_its_micro_batch_and_shrinks_when_computed_twice():
     trained = Holds(1, 1, length=100, read=0.5)
     plain = footprint(SHAPE, trained, base("hardware.micro_tokens=1000"), 1).step
     assert footprint(SHAPE, trained, base("hardware.micro_tokens=2000"), 1).step > 1.5 * plain
-    twice = base("hardware.micro_tokens=1000", "hardware.activation_checkpointing=true")
-    assert footprint(SHAPE, trained, twice, 1).step < plain / 2
+    twice = ["hardware.micro_tokens=1000", "hardware.activation_checkpointing=true"]
+    assert footprint(SHAPE, trained, base(*twice), 1).step < 0.6 * plain
+    # a processor's allocator has holes where activations were dropped; a GPU's has none
+    kept, dropped = (
+        footprint(SHAPE, trained, base("hardware.accelerator=gpu", *keys), 1).step
+        for keys in (twice[:1], twice)
+    )
+    assert dropped < kept / 3
     unread = trained._replace(read=0.0)
     assert footprint(SHAPE, unread, base("hardware.micro_tokens=1000"), 1).step < plain
     assert footprint(SHAPE, Holds(1), base(), 1).step == 0
