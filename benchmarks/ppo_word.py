@@ -6,12 +6,15 @@ A reply scores 1 if it has one of the words and 0 otherwise; the preference mode
 is replaced by this rule. Prompts are the shortest built-in ones, the reference is the bare model,
 and the KL to it is reported per reply, in nats (mean of log pi/pi_ref over the sampled replies).
 Afterwards the trained policy answers prompts that it was not trained on, beside the bare model.
-Prints a table, and writes ``figures/ppo_word.svg``. With ``--vllm`` a server samples.
+Prints a table, keeps the curves in ``figures/ppo_word.json`` under the name of the sampler, and
+draws all that are there: with ``--vllm``, run afterwards, a server samples and is drawn beside the
+local sampler.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -37,6 +40,9 @@ from cai.training.ppo import PPOModule
 from cai.training.rollouts import RewardModel
 
 Prompts = list[list[int]]
+COLOURS = ("#0072b2", "#d55e00")
+"""Of the runs, in the order in which they are drawn."""
+SHOWN = ("score", "kl", "sampler_gap")
 
 
 class WordReward:
@@ -75,46 +81,50 @@ def rate_of(
     return float(score(trees).mean())
 
 
-def draw(scores: Sequence[float], kls: Sequence[float], title: str) -> str:
-    """Write score and KL per iteration as two panels of an SVG."""
+def draw(runs: dict[str, dict[str, list[float]]], title: str) -> str:
+    """Write score and KL per iteration of each run as two panels of an SVG."""
     parts = [
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 660 470" font-family="sans-serif" '
         'font-size="13">',
         '<rect width="660" height="470" fill="white"/>',
         f'<text x="70" y="28" font-size="16">{title}</text>',
     ]
-    parts += _panel(scores, 1.0, (60, "share of replies with the word", "#0072b2"))
-    top = max(1.0, *kls)
-    parts += _panel(kls, top, (270, "KL to the reference, nats per reply", "#d55e00"))
+    for n, (name, colour) in enumerate(zip(runs, COLOURS, strict=False)):
+        parts.append(f'<text x="{500 + 70 * n}" y="28" fill="{colour}">{name}</text>')
+    top = max(1.0, *(value for run in runs.values() for value in run["kl"]))
+    parts += _panel([run["score"] for run in runs.values()], 1.0, (60, "share with the word"))
+    parts += _panel([run["kl"] for run in runs.values()], top, (270, "KL, nats per reply"))
     parts.append('<text x="350" y="460" text-anchor="middle">iteration</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _panel(values: Sequence[float], high: float, look: tuple[int, str, str]) -> list[str]:
-    """Draw values as dots and their running mean as a line."""
-    top, label, colour = look
+def _panel(runs: Sequence[Sequence[float]], high: float, look: tuple[int, str]) -> list[str]:
+    """Draw values as dots and their running mean as a line, a colour for each run."""
+    top, label = look
     left, width, height = 70, 560, 145
+    longest = max(map(len, runs))
 
-    def at(step: float, value: float) -> str:
-        x = left + width * step / max(1, len(values) - 1)
-        return f"{x:.1f},{top + height * (1 - value / high):.1f}"
+    def at(step: float, value: float) -> tuple[str, str]:
+        x = left + width * step / max(1, longest - 1)
+        return f"{x:.1f}", f"{top + height * (1 - value / high):.1f}"
 
     parts = [f'<text x="{left}" y="{top - 8}" fill="#555">{label}</text>']
     for k in range(5):
         y, mark = top + height * (1 - k / 4), f"{high * k / 4:.2g}"
         parts.append(f'<line x1="{left}" y1="{y}" x2="{left + width}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{mark}</text>')
-    for step in range(0, len(values), 5):
-        x = at(step, 0).split(",")[0]
+    for step in range(0, longest, 5):
+        x, _ = at(step, 0)
         parts.append(f'<text x="{x}" y="{top + height + 18}" text-anchor="middle">{step}</text>')
-    for step, value in enumerate(values):
-        x, height_of = at(step, value).split(",")
+    for values, colour in zip(runs, COLOURS, strict=False):
+        for step, value in enumerate(values):
+            x, y_of = at(step, value)
+            parts.append(f'<circle cx="{x}" cy="{y_of}" r="3" fill="{colour}" fill-opacity="0.4"/>')
+        means = [mean(values[max(0, step - 4) : step + 1]) for step in range(len(values))]
+        points = " ".join(",".join(at(step, value)) for step, value in enumerate(means))
         parts.append(
-            f'<circle cx="{x}" cy="{height_of}" r="3" fill="{colour}" fill-opacity="0.4"/>'
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
         )
-    means = [mean(values[max(0, step - 4) : step + 1]) for step in range(len(values))]
-    points = " ".join(at(step, value) for step, value in enumerate(means))
-    parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
     return parts
 
 
@@ -148,18 +158,23 @@ def main() -> None:
         "--vllm", help="a server with the default model, or an interpreter with vLLM"
     )
     parser.add_argument("--words", nargs="+", default=["please", "sorry"])
+    parser.add_argument("--model", help="a model folder instead of SmolLM2")
+    parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "figures" / "ppo_word.svg"
     parser.add_argument("--out", type=Path, default=default, help="where the figure goes")
     args = parser.parse_args()
     where = "url" if str(args.vllm).startswith("http") else "python"
     config = settings(
-        "stage=rl", "hardware=cpu", f"rl.iterations={args.iterations}",
+        "stage=rl", "hardware=cpu", f"seed={args.seed}", f"rl.iterations={args.iterations}",
         f"rl.rollout.prompts={args.rollouts}", f"rl.rollout.reply_tokens={args.tokens}",
         "rl.rollout.temperature=1.0", f"rl.optimizer.lr={args.lr}",
         f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
         "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
         "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=1000", "rl.watch.guard=off",
-        *(["sampler=vllm", f"sampler.{where}={args.vllm}"] if args.vllm else []),
+        *(["sampler=vllm", f"sampler.{where}={args.vllm}", "sampler.timeout=1800"]
+          if args.vllm else []),
+        *(["model=folder", f"model.path={args.model}", "model.dtype=fp32", "model.context=1024"]
+          if args.model else []),
     )  # fmt: skip
     job = Job(config.hardware, config.trainer, Tracker("word", args.out.parent), config.sampler)
     model = load_speaker(config.model, job)
@@ -172,10 +187,16 @@ def main() -> None:
     for name, adapter in (("bare model", None), ("policy", "policy")):
         share = rate_of(model, adapter, others, score, args.tokens)
         print(f"{name}: {share:.2f} of {len(others)} replies to other prompts have the word")
-    title = f"PPO on SmolLM2-135M: replies that say {' or '.join(args.words)}"
+    title = f"PPO on {config.model.name}: replies that say {' or '.join(args.words)}"
+    kept = args.out.with_suffix(".json")
+    runs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    runs[config.sampler.engine.value] = {
+        key: [round(row[key], 4) for row in module.history] for key in SHOWN
+    }
+    runs = dict(sorted(runs.items()))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    scores, kls = ([row[key] for row in module.history] for key in ("score", "kl"))
-    args.out.write_text(draw(scores, kls, title), encoding="utf-8")
+    kept.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    args.out.write_text(draw(runs, title), encoding="utf-8")
     print(f"figure: {args.out}")
 
 
@@ -186,7 +207,8 @@ def report(history: Sequence[dict[str, float]], seconds: float) -> None:
         part = history[first : first + 5]
         keys = ("score", "kl", "k3", "length", "sampler_gap")
         numbers = [mean([row[key] for row in part]) for key in keys]
-        rows.append([f"{first}-{first + len(part) - 1}", *(f"{n:.2f}" for n in numbers)])
+        shown = [*(f"{n:.2f}" for n in numbers[:-1]), f"{numbers[-1]:.1e}"]
+        rows.append([f"{first}-{first + len(part) - 1}", *shown])
     names = ["score", "KL, nats per reply", "the same by k3", "tokens", "sampler gap, nats"]
     print(table(["iterations", *names], rows))
     print(

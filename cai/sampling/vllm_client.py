@@ -70,12 +70,21 @@ class VLLMClient:
             raise UserError(_other(self.url)) from error
 
     def complete(self, asked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Send requests side by side; return the one choice of each, with its token ids."""
+        """Send requests side by side; return the one choice of each, with its token ids.
+
+        Raises:
+            Refused: If the server does not answer one of them.
+        """
         bodies = [{**body, "return_token_ids": True} for body in asked]
         with ThreadPoolExecutor(self._requests) as pool:
             replies = pool.map(lambda body: self._call("POST", "/v1/completions", body), bodies)
             try:
                 return [reply["choices"][0] for reply in replies]
+            except Refused as error:
+                raise Refused(
+                    f"the vLLM server at {self.url} does not answer a prompt ({error}): see its "
+                    "own log, start it again, and run the same command"
+                ) from error
             except (KeyError, IndexError, TypeError) as error:
                 raise UserError(_other(self.url)) from error
 

@@ -214,6 +214,13 @@ def test_a_server_that_does_not_see_the_folder(model, engine, tmp_path):
         client.load_adapter("one", tmp_path / "nowhere")
 
 
+def test_a_server_that_fails_while_it_samples(model, engine, monkeypatch):
+    refusal = (500, {"error": {"message": "EngineCore encountered an issue."}})
+    monkeypatch.setattr(engine, "complete", lambda body: refusal)
+    with pytest.raises(UserError, match=r"does not answer a prompt \(EngineCore .* issue\): see"):
+        model.sampler.generate(None, [[5, 6]], [1], SAMPLING)
+
+
 def test_an_interpreter_that_is_none(tmp_path):
     with pytest.raises(UserError, match=r"sampler\.python=/no/python is no program"):
         load_speaker(tiny_config(), job(tmp_path, config(python="/no/python")))
