@@ -83,7 +83,9 @@ def test_vllm_serves_the_folder_and_says_what_transformers_says(example, wide):
         env=environment, cwd=wide.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == example.ask(wide, QUESTION) + "\n"
+    # vLLM keeps back the last letter where not all of its bytes have come.
+    said, expected = done.stdout.removesuffix("\n"), example.ask(wide, QUESTION)
+    assert said.rstrip("\ufffd") == expected.rstrip("\ufffd") != ""
 
 
 def test_trl_trains_on_the_labels(example, run, model, tmp_path):
