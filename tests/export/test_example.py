@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from export.finished import ASKED, finish
+from transformers import LlamaConfig
 
 from cai.composition import CONF
 from cai.export.__main__ import main
@@ -40,6 +41,21 @@ def model(run, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A model with heads of 32, for on a processor vLLM knows none that are smaller."""
+
+    def wider(**about):
+        return LlamaConfig(**{**about, "hidden_size": 128})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cai.lm.tiny.LlamaConfig", wider)
+        run = finish(tmp_path_factory.mktemp("run"), stage="helpful")
+        folder = tmp_path_factory.mktemp("taken") / "helpful"
+        assert main([str(run), "--system", "helpful", "--to", str(folder)]) == 0
+    return folder
+
+
 def test_it_imports_nothing_of_the_project():
     assert "import cai" not in EXAMPLE.read_text()
     assert "from cai" not in EXAMPLE.read_text()
@@ -58,16 +74,18 @@ def test_a_server_takes_its_workers_with_it(example):
     not Path(VLLM).is_file(), reason="no vLLM: set CAI_TEST_VLLM to its interpreter"
 )
 @pytest.mark.timeout(1800)
-def test_vllm_serves_the_folder_and_says_what_transformers_says(example, model):
+def test_vllm_serves_the_folder_and_says_what_transformers_says(example, wide):
     """Chat template, stop tokens and weights are all in the folder."""
     environment = {key: value for key, value in os.environ.items() if key not in OURS}
     environment["PATH"] = f"{Path(VLLM).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        [VLLM, EXAMPLE, "serve", model, QUESTION],
-        env=environment, cwd=model.parent, capture_output=True, text=True, check=False,
+        [VLLM, EXAMPLE, "serve", wide, QUESTION],
+        env=environment, cwd=wide.parent, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout == example.ask(model, QUESTION) + "\n"
+    # vLLM keeps back the last letter where not all of its bytes have come.
+    said, expected = done.stdout.removesuffix("\n"), example.ask(wide, QUESTION)
+    assert said.rstrip("\ufffd") == expected.rstrip("\ufffd") != ""
 
 
 def test_trl_trains_on_the_labels(example, run, model, tmp_path):
