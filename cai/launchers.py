@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -98,16 +99,19 @@ def environment() -> ClusterEnvironment:
     return LightningEnvironment()
 
 
-def introduce(num_nodes: int, identity: str, patience: timedelta) -> None:
+@contextmanager
+def introduced(num_nodes: int, identity: str, patience: timedelta) -> Iterator[None]:
     """Compare what the nodes run where people have started them, before they start processes.
 
-    Nodes that count their processes differently would wait for each other.
+    Nodes that count their processes differently would wait for each other. In the block they
+    connect, at the same address: the first one serves it until all of them have.
 
     Raises:
         UserError: If another node runs something else.
     """
     by_hand = not _by_torchrun() and not by_srun() and "LOCAL_RANK" not in os.environ
     if num_nodes == 1 or not by_hand:
+        yield
         return
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -126,6 +130,7 @@ def introduce(num_nodes: int, identity: str, patience: timedelta) -> None:
         store.set(f"node/{node}", identity)
     for other in told:
         agree({identity, other})
+    yield
 
 
 def _answers(store: TCPStore, nodes: Iterable[str], until: float) -> Iterator[str]:

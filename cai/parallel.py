@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from cai import followers
 from cai.errors import UserError
-from cai.launchers import POLL, Processes, agree, by_srun, environment, introduce
+from cai.launchers import POLL, Processes, agree, by_srun, environment, introduced
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -91,8 +91,8 @@ def connected(processes: Processes, identity: str) -> Iterator[None]:
     from torch import distributed
 
     try:
-        introduce(processes.num_nodes, identity, PATIENCE)
-        _launch(processes)
+        with introduced(processes.num_nodes, identity, PATIENCE):
+            _launch(processes)
         agree_on(identity)
         yield
         with together(shared=True):
