@@ -1,11 +1,12 @@
 """A run's systems as a judge would have them that learnt from people's choices alone.
 
-    python benchmarks/people.py --data DIR [--rows N] OUTPUTS/artifacts/evaluate-* ...
+    python benchmarks/people.py --data DIR --judge FOLDER OUTPUTS/artifacts/evaluate-* ...
 
 DIR holds published comparisons, as for ``judge.py``: hh-rlhf's harmless ones for harmlessness,
 OASST's and PandaLM's for helpfulness. Read-outs of SmolLM2 are fitted to N of each, and a quarter
-as many are held out, by opening. They score the replies that evaluations have kept. Elo is over
-the system before, with intervals over prompts. Nothing here is part of any run.
+as many are held out, by opening; FOLDER keeps them for the next time. They score the replies that
+evaluations have kept. Elo is over the system before, with intervals over prompts. Nothing here is
+part of any run.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from judge import SETS, pairs
 from side_by_side import settings, table
 
 from cai.algorithms.elo import Contest, rate
+from cai.contracts.judges import JudgeModels
 from cai.data.records import Comparison
 from cai.data.splits import family
 from cai.evaluation.judged import AXES as KINDS
 from cai.evaluation.judged import judge_scores
 from cai.jsonl import Rows
 from cai.judging.exam import Paper, sit
-from cai.judging.readout import ReadoutJudge, fit_readout
+from cai.judging.readout import FILE, ReadoutJudge, fit_readout, load_readout, save_direction
 from cai.lm.load import load_model
 from cai.results.systems import Reply
 
@@ -39,20 +41,23 @@ STEPS = {"SL-CAI over the start": ("helpful", "sl_cai"), "RL-CAI over SL-CAI": (
 """Whom a system is put beside."""
 
 
-def learn_and_sit(data: Path, n: int) -> ReadoutJudge:
-    """Fit a judge, and print what it gets right of what it has not seen."""
+def learn_and_sit(data: Path, n: int, kept: JudgeModels) -> ReadoutJudge:
+    """Fit a judge, or load the one that was kept; print what it gets right of what is held out."""
     config = settings("stage=judge")
     model, room = load_model(config.model, config.hardware), config.hardware.micro_tokens
-    directions, papers = {}, []
+    papers = []
     for axis, patterns in FILES.items():
         found = list(pairs(data, patterns))
         openings = sorted({family(pair.prompt.conversation) for pair in found})
         held = set(random.Random(0).sample(openings, len(openings) // 5))
         asked = [pair for pair in found if family(pair.prompt.conversation) in held]
         known = [pair for pair in found if family(pair.prompt.conversation) not in held]
-        directions[axis] = fit_readout(model, sample(known, n), room)
+        folder = kept.axis(axis).path
+        if not (folder / FILE).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_direction(fit_readout(model, sample(known, n), room), folder)
         papers.append(Paper(axis, "people", sample(asked, n // 4)))
-    judge = ReadoutJudge(model, directions, room)
+    judge = load_readout(model, kept, room)
     exams = [sit(judge, paper) for paper in papers]
     rows = [
         [e.axis, str(e.n), f"{e.accuracy.value:.3f} [{e.accuracy.low:.3f}, {e.accuracy.high:.3f}]",
@@ -85,9 +90,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=800)
+    parser.add_argument("--judge", type=Path, required=True)
     parser.add_argument("results", type=Path, nargs="+")
     given = parser.parse_args()
-    judge = learn_and_sit(given.data, given.rows)
+    judge = learn_and_sit(given.data, given.rows, JudgeModels("judge", "people", given.judge))
     lines = []
     for folder in given.results:
         rows = judge_scores(judge, Rows(folder / "replies.jsonl", Reply).read())
