@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from inspect import signature
+from typing import NamedTuple, cast
 
 import torch
 from peft import PeftModel
@@ -47,7 +49,7 @@ def run_backbone(
         sight: What they see; None for plain causal attention.
         cache: Keys and values of earlier tokens; takes those of these tokens.
     """
-    output = _forward(model, ids, positions, sight, past_key_values=cache)
+    output = _forward(model, ids, positions, sight, cache)
     return cast(Tensor, output.last_hidden_state)
 
 
@@ -55,12 +57,17 @@ def run_all_layers(
     model: nn.Module, ids: Tensor, positions: Tensor, sight: Sight | None
 ) -> tuple[Tensor, ...]:
     """Return the embeddings and the output of every layer, [B, Q, H] each; the last is normed."""
-    output = _forward(model, ids, positions, sight, output_hidden_states=True)
+    output = _forward(model, ids, positions, sight, None, output_hidden_states=True)
     return cast(tuple[Tensor, ...], output.hidden_states)
 
 
 def _forward(
-    model: nn.Module, ids: Tensor, positions: Tensor, sight: Sight | None, **options: Any
+    model: nn.Module,
+    ids: Tensor,
+    positions: Tensor,
+    sight: Sight | None,
+    cache: Cache | None,
+    **options: bool,
 ) -> BaseModelOutputWithPast:
     network = causal_lm(model)
     # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
@@ -71,10 +78,17 @@ def _forward(
             input_ids=ids,
             attention_mask=None if sight is None else _masks(network, positions, sight),
             position_ids=positions,
-            use_cache=options.get("past_key_values") is not None,
+            use_cache=cache is not None,
+            **{_cache_argument(type(network.base_model).forward): cache},
             **options,
         )
     return cast(BaseModelOutputWithPast, output)
+
+
+@functools.cache
+def _cache_argument(forward: Callable[..., object]) -> str:
+    """Name the argument that takes keys and values: transformers renamed it in version 5."""
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
 
 
 @contextmanager

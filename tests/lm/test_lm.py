@@ -6,7 +6,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cai.errors import UserError
 from cai.lm.generate import Sampling, _uniforms, generate, stream
-from cai.lm.packing import Tree, batches_of, hidden_states, pack
+from cai.lm.packing import Tree, batches_of, hidden_states, pack, read_prefix
 from cai.lm.score import Shaping, option_logprobs, response_scores, token_logprobs
 
 STOP = frozenset({3})
@@ -98,6 +98,11 @@ def test_a_shared_prefix_changes_nothing(model):
     plain = generate(model, joined, SEEDS, Sampling(16), STOP, batch_size=4)
     reused = generate(model, PROMPTS, SEEDS, Sampling(16), STOP, batch_size=4, prefix=prefix)
     assert [c.tokens for c in plain] == [c.tokens for c in reused]
+
+
+@pytest.mark.filterwarnings("error::FutureWarning")
+def test_a_cache_is_handed_over_by_the_name_that_transformers_has_for_it(model):
+    read_prefix(model, [5, 6, 7])
 
 
 def test_the_sampler_agrees_with_the_scorer(model):
