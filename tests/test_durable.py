@@ -38,6 +38,7 @@ ALLOWED = {
     "cai/pipeline/execute.py": "copies a workspace for a process that throws it away",
     "cai/lm/embedded.py": "renames a whole folder that is flushed",
     "cai/sweep.py": "forgets what an earlier run of an arm has said",
+    "cai/followers.py": "takes the scratch of a process that ends along",
     "cai/data/choices.py": "appends choices, whole and flushed one by one",
     "cai/export/data.py": "writes to a folder that appears when it is whole",
     "cai/export/models.py": "likewise",

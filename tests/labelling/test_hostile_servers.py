@@ -255,8 +255,9 @@ def test_an_environment_that_cannot_be_used_is_a_sentence(variable, value, said,
 
 
 WAITS = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 sys.path.insert(0, "tests")
 from chat_server import endpoint_config
 from cai.dialogue import human
