@@ -18,8 +18,8 @@ from typing import NamedTuple
 import lightning as L
 import numpy as np
 import torch
-from preference_data import FILES, Parts, accuracy, margins, read_parts
-from side_by_side import CLOCKS, add_clock, settings, start_clock, table
+from preference_data import Parts, accuracy, add_comparisons, margins, read_parts
+from side_by_side import CLOCKS, settings, start_clock, table
 
 from cai.algorithms.calibration import Array
 from cai.config import Config, OptimizerKind
@@ -92,19 +92,12 @@ def difference(ours: Array, theirs: Array, comparisons: list[Comparison]) -> tup
 def main() -> None:
     """Train one PM with each and print them side by side."""
     parser = argparse.ArgumentParser(description="AdamW in eight bits against AdamW")
-    parser.add_argument("--data", required=True, help="folder of the comparisons")
-    parser.add_argument("--set", required=True, choices=sorted(FILES))
     parser.add_argument("--pairs", type=int, default=176, help="training pairs")
-    parser.add_argument("--test", type=int, default=200, help="at least so many test pairs")
-    parser.add_argument("--max-tokens", type=int, default=384, help="of prompt and one reply")
-    parser.add_argument("--seed", type=int, default=0, help="of the division and of training")
-    add_clock(parser)
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of conf/")
+    add_comparisons(parser)
     args = parser.parse_args()
     config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.epochs=1")
     model = load_model(config.model, config.hardware)
     start_clock(args.clock)
-    args.validation = 100  # that the division is preference_data.py's
     parts, _ = read_parts(args, model)
     parts = parts._replace(train=parts.train[: args.pairs])
     found: dict[OptimizerKind, Learnt] = {}

@@ -256,25 +256,25 @@ def report(measured: Sequence[Measured], ordered: list[Comparison], parts: Parts
     print(f"tf-idf on all {len(parts.train)} training pairs: {whole}")
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description="a PM's learning curve beside two floors")
+def add_comparisons(parser: argparse.ArgumentParser) -> None:
+    """Add what decides on the comparisons and their division, the clock and the settings."""
     parser.add_argument("--data", required=True, help="folder of the comparisons")
     parser.add_argument("--set", required=True, choices=sorted(FILES))
-    parser.add_argument("--pairs", type=int, help="most training pairs; else what --minutes allow")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of training and measuring")
     parser.add_argument("--test", type=int, default=200, help="at least so many test pairs")
-    parser.add_argument("--validation", type=int, default=100, help="likewise, for the temperature")
+    parser.add_argument("--validation", type=int, default=100, help="likewise, for a temperature")
     parser.add_argument("--max-tokens", type=int, default=384, help="of prompt and one reply")
     parser.add_argument("--seed", type=int, default=0, help="of the division and of training")
     add_clock(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of conf/")
-    return parser.parse_args()
 
 
 def main() -> None:
     """Measure speed, train once, and print the curve."""
-    args = arguments()
+    parser = argparse.ArgumentParser(description="a PM's learning curve beside two floors")
+    parser.add_argument("--pairs", type=int, help="most training pairs; else what --minutes allow")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of training and measuring")
+    add_comparisons(parser)
+    args = parser.parse_args()
     config = settings("stage=pm", f"seed={args.seed}", *args.overrides, "pm.epochs=1")
     model = load_model(config.model, config.hardware)
     start_clock(args.clock)
