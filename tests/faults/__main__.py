@@ -33,6 +33,13 @@ def main():
     parser.add_argument("--minutes", type=float, help="stop each kind after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the order in which they are tried")
     parser.add_argument("--only", default="", help="those whose name has this in it")
+    parser.add_argument(
+        "--share",
+        type=_share,
+        default=(0, 1),
+        metavar="I/N",
+        help="the I-th of N parts, to try all of them on as many cores",
+    )
     parser.add_argument("--folder", type=Path, help="where to work; kept for the next time")
     options = parser.parse_args()
     shim = preloaded()
@@ -49,13 +56,22 @@ def main():
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _share(word):
+    """Read I/N, counted from 1."""
+    first, parts = map(int, word.split("/"))
+    if not 1 <= first <= parts:
+        raise ValueError(word)
+    return first - 1, parts
+
+
 def _run(name, lab, options):
     """Go through the trials of one kind, in any order; return 1 if one did not hold."""
     started = shown = time.monotonic()
     trials = [one for one in TRIALS[name](lab, options.long) if options.only in one[0]]
     total, counts, bad = len(trials), Counter(), 0
     random.Random(options.seed).shuffle(trials)
-    for label, trial in trials if options.long else trials[: FEW[name]]:
+    first, parts = options.share
+    for label, trial in trials[first::parts] if options.long else trials[: FEW[name]]:
         outcome = trial()
         counts[label, outcome] += 1
         if outcome in BAD:
