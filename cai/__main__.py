@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -87,6 +86,14 @@ def _own_folder() -> Iterator[None]:
         yield
 
 
+LONG = (
+    "--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun",
+    "--shell-completion", "--config-path", "--config-name", "--config-dir", "--info",
+    "--experimental-rerun",
+)  # fmt: skip
+"""Hydra's flags as it documents them; a beginning that is one flag's alone will do."""
+SHORT = ("-h", "-c", "-p", "-r", "-m", "-sc", "-i")
+"""The same in short; some take a value that may follow at once."""
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -116,8 +123,12 @@ def main() -> int:
 
 def _unknown_flag() -> str | None:
     """Return a flag that Hydra does not know: it would repeat all words, also an address."""
-    unknown = get_args_parser().parse_known_args()[1]
-    return next((word for word in unknown if word.startswith("-")), None)
+    for word in sys.argv[1:]:
+        flag = word.partition("=")[0]
+        known = any(each.startswith(flag) for each in LONG) or flag.startswith(SHORT)
+        if flag.startswith("-") and not (known and flag.strip("-")):
+            return word
+    return None
 
 
 def _main() -> int:

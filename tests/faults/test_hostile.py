@@ -1,6 +1,7 @@
 """The short forms: some random configs, hostile model folders and a lack of memory."""
 
 import math
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ import tiny
 import torch
 from faults import configs, folders, memory
 
+import cai.__main__ as program
 import cai.config
 from cai.dialogue import human
 from cai.lm.generate import Sampling
@@ -59,6 +61,20 @@ def test_an_unknown_flag_is_said_without_the_words_behind_it(quick, tmp_path):
     end, said = configs.outcome(configs.Case(0, ("junk",), words), tmp_path)
     assert end == "exit 2"
     assert said == "--nope is no flag: python -m cai --help lists them\n"
+
+
+def test_all_flags_of_hydra_are_known(monkeypatch):
+    """They are written down, for Hydra shows its parser to nobody; here we look all the same."""
+    from hydra._internal.utils import get_args_parser
+
+    flags = [flag for action in get_args_parser()._actions for flag in action.option_strings]
+    assert len(flags) > 15
+    for word in (*flags, "--multi", "--config-name=x", "-cnx", "stage=rl", "~trainer"):
+        monkeypatch.setattr(sys, "argv", ["cai", word])
+        assert program._unknown_flag() is None, word
+    for word in ("--no", "-x", "-", "--", "--config-nam-e"):
+        monkeypatch.setattr(sys, "argv", ["cai", "stage=rl", word])
+        assert program._unknown_flag() == word
 
 
 def test_a_run_folder_that_can_not_be_made_is_said_once(quick, monkeypatch, tmp_path, recwarn):
