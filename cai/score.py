@@ -7,7 +7,8 @@ human's words, or a dialogue ``Human: ... Assistant: ...``, or a list of message
 written with ``score`` added, from which the PM's held-out mean is removed.
 
 Nothing is scored unless every row can be read. OUT appears when all rows are done; until then they
-are in OUT.partial, and the same command goes on from there.
+are in OUT.partial, and the same command goes on from there. With --dtype fp32 the scores are those
+that plain transformers gives in float32 to what ``python -m cai.export`` writes, to 1e-4.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from cai.command import command
-from cai.config import RowFormat
+from cai.config import Dtype, RowFormat
 from cai.data.foreign import rows_of
 from cai.data.rows import read_whole
 from cai.data.source import Source
@@ -161,6 +162,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser.add_argument("--pm", type=Path, required=True, metavar="DIR", help="a pm-... result")
     parser.add_argument("--hardware", choices=["auto", "cpu", "gpu"], default="auto")
     parser.add_argument("--micro-tokens", type=int, metavar="N", help="in one forward pass")
+    dtypes = [dtype.value for dtype in Dtype]
+    parser.add_argument("--dtype", choices=dtypes, help="of the base, if not that of its training")
     parser.add_argument("--batch", type=int, default=256, metavar="ROWS", help="scored together")
     options = parser.parse_args(arguments)
     if options.batch < 1:
@@ -170,7 +173,8 @@ def _main(arguments: Sequence[str] | None) -> int:
     from cai.scorer import load_scorer
 
     quieten()
-    scorer = load_scorer(options.pm, options.hardware, options.micro_tokens)
+    dtype = None if options.dtype is None else Dtype(options.dtype)
+    scorer = load_scorer(options.pm, options.hardware, options.micro_tokens, dtype)
     score_file(scorer, options.source, options.target, options.batch)
     return 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cai.composition import hardware_node
+from cai.config import Dtype
 from cai.dialogue import Conversation, Role, read_messages, read_prompt
 from cai.errors import UserError
 from cai.lm.language_model import LanguageModel
@@ -59,13 +60,16 @@ class Scorer:
         ]
 
 
-def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) -> Scorer:
+def load_scorer(
+    folder: Path, hardware: str, micro_tokens: int | None = None, dtype: Dtype | None = None
+) -> Scorer:
     """Load a PM that the pm stage saved, on the base that it was trained on.
 
     Args:
         folder: The stage's result, or one model in it.
         hardware: A file of conf/hardware.
         micro_tokens: Padded tokens in one forward pass, if not those of that file.
+        dtype: Of the base, if not that in which it was trained.
 
     Raises:
         UserError: If there is no PM, or its base can't be had or is not the same any more.
@@ -78,10 +82,10 @@ def load_scorer(folder: Path, hardware: str, micro_tokens: int | None = None) ->
         )
     changes = [] if micro_tokens is None else [f"hardware.micro_tokens={micro_tokens}"]
     device = hardware_node(hardware, changes)
-    model, reward = load_saved(saved, device)
+    model, reward = load_saved(saved, device, dtype)
     files = saved.pm.record()["files"]
-    identity = [files, saved.name, str(model.device), device.micro_tokens]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
+    how = [str(model.device), device.micro_tokens, model.config.dtype.value]
+    key = hashlib.sha256(json.dumps([files, saved.name, *how]).encode()).hexdigest()
     return Scorer(model, reward, device.micro_tokens, key)
 
 

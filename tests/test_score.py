@@ -9,6 +9,7 @@ from tiny import randomise, tiny_config, tiny_hardware
 
 import cai.score as command
 import cai.scorer as module
+from cai.config import Dtype
 from cai.contracts.preferences import PreferenceModels
 from cai.data.records import Comparison, Prompt
 from cai.dialogue import assistant, from_messages, human, to_text
@@ -101,6 +102,18 @@ def test_one_member_of_several_has_its_own_mean(pm, hardware, tmp_path):
     got = [row["score"] for row in read(tmp_path / "out.jsonl")]
     assert got == pytest.approx(one, abs=1e-5)
     assert got != pytest.approx(both, abs=1e-3)
+
+
+def test_the_base_may_be_read_in_another_precision(pm, tmp_path):
+    """As others read what is exported; the precision of its training is what counts otherwise."""
+    source, scores = write(tmp_path / "in.jsonl", rows_of(6)), {}
+    for dtype in (None, "fp32", "bf16"):
+        words = [] if dtype is None else [f"--dtype={dtype}"]
+        assert main(["--pm", str(pm), *words, str(source), str(tmp_path / f"{dtype}.jsonl")]) == 0
+        scores[dtype] = [row["score"] for row in read(tmp_path / f"{dtype}.jsonl")]
+    assert scores[None] == scores["fp32"] != scores["bf16"]
+    assert scores["bf16"] == pytest.approx(scores["fp32"], abs=0.05)
+    assert load_scorer(pm, "cpu").key != load_scorer(pm, "cpu", dtype=Dtype.bf16).key
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cai.config import HardwareConfig, ModelConfig, ModelSource
+from cai.config import Dtype, HardwareConfig, ModelConfig, ModelSource
 from cai.contracts.preferences import PreferenceModels
 from cai.contracts.recorded import recorded_node
 from cai.errors import UserError
@@ -46,8 +47,15 @@ def find_saved(folder: Path) -> SavedModel | None:
     return None
 
 
-def load_saved(saved: SavedModel, hardware: HardwareConfig) -> LoadedModel:
+def load_saved(
+    saved: SavedModel, hardware: HardwareConfig, dtype: Dtype | None = None
+) -> LoadedModel:
     """Load a preference model on the base that it was trained on.
+
+    Args:
+        saved: Where it lies.
+        hardware: Where it is to compute.
+        dtype: Of the base, if not that in which it was trained.
 
     Raises:
         UserError: If the base can't be had or is not the same any more.
@@ -61,7 +69,7 @@ def load_saved(saved: SavedModel, hardware: HardwareConfig) -> LoadedModel:
             raise UserError(
                 f"the base model in {config.path} has changed since {saved.pm.path} was trained"
             )
-    model = load_model(config, hardware)
+    model = load_model(replace(config, dtype=dtype or config.dtype), hardware)
     reward = load_reward_model(hardware, model, saved.pm, saved.name)
     assert reward is not None
     return LoadedModel(model, reward)
