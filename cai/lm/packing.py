@@ -35,7 +35,8 @@ class Packed(NamedTuple):
     Attributes:
         ids: Token ids, [B, S].
         positions: Position ids, [B, S].
-        mask: Which key a query sees, [B, 1, S, S]; None where plain causal attention will do.
+        part: 0 for a token of the prompt and the number of its response in the row for others,
+            [B, S]; None where plain causal attention will do.
         row: Row of each response token, [M].
         before: Position in the row of the token that comes before it, [M].
         targets: The response tokens themselves, [M].
@@ -46,7 +47,7 @@ class Packed(NamedTuple):
 
     ids: Tensor
     positions: Tensor
-    mask: Tensor | None
+    part: Tensor | None
     row: Tensor
     before: Tensor
     targets: Tensor
@@ -55,15 +56,29 @@ class Packed(NamedTuple):
     last: Tensor
 
     @property
+    def mask(self) -> Tensor | None:
+        """Which key a query sees, [B, 1, S, S]; None where plain causal attention will do.
+
+        It is made where the tokens are: a thousand bytes for each of them would have to be moved.
+        """
+        if self.part is None:
+            return None
+        keys = self.part[:, None, None, :]
+        return _causal(self.ids.shape[1], self.ids.device) & (
+            (keys == 0) | (keys == self.part[:, None, :, None])
+        )
+
+    @property
     def sight(self) -> Sight | None:
         """What the queries of the rows see; None where plain causal attention will do."""
-        return None if self.mask is None else Sight(self.mask, self.positions)
+        mask = self.mask
+        return None if mask is None else Sight(mask, self.positions)
 
     def to(self, device: torch.device) -> Packed:
         """Move every tensor."""
-        mask = None if self.mask is None else self.mask.to(device)
-        moved = {name: part.to(device) for name, part in self._asdict().items() if name != "mask"}
-        return Packed(mask=mask, **moved)
+        part = None if self.part is None else self.part.to(device)
+        moved = {name: each.to(device) for name, each in self._asdict().items() if name != "part"}
+        return Packed(part=part, **moved)
 
     def grid(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Spread flat values [M] over [R, T], T being the longest response."""
@@ -81,18 +96,18 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
     # Padding counts on: a fall in the positions would read as a second sequence in the row.
     positions = torch.arange(width).repeat(len(trees), 1)
     branching = any(len(tree.responses) > 1 for tree in trees)
-    mask = _causal(len(trees), width) if branching else None
+    part = torch.zeros(len(trees), width, dtype=torch.long) if branching else None
     columns: list[tuple[int, int, int, int, int]] = []
     last: list[tuple[int, int]] = []
     for row, tree in enumerate(trees):
         end = len(tree.prompt)
         ids[row, :end] = torch.tensor(tree.prompt)
-        for response in tree.responses:
+        for number, response in enumerate(tree.responses, start=1):
             start, end = end, end + len(response)
             ids[row, start:end] = torch.tensor(response)
             positions[row, start:end] = len(tree.prompt) + torch.arange(len(response))
-            if mask is not None:
-                mask[row, 0, start:end, len(tree.prompt) : start] = False
+            if part is not None:
+                part[row, start:] = number  # padding is nobody's to see: it may stand with the last
             for offset, token in enumerate(response):
                 before = start + offset - 1 if offset else len(tree.prompt) - 1
                 columns.append((row, before, token, len(last), offset))
@@ -103,7 +118,7 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
     return Packed(
         ids=ids,
         positions=positions,
-        mask=mask,
+        part=part,
         row=row_of,
         before=before_of,
         targets=targets,
@@ -125,7 +140,7 @@ def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = 
     if cache is not None and cache.length:
         own = packed.mask
         if own is None:
-            own = _causal(1, packed.ids.shape[1]).to(packed.ids.device)
+            own = _causal(packed.ids.shape[1], packed.ids.device)
         seen = own.new_ones(*own.shape[:3], cache.length)
         before = torch.arange(cache.length, device=positions.device)
         positions = positions + cache.length
@@ -141,8 +156,8 @@ def read_prefix(model: nn.Module, prefix: Sequence[int]) -> PrefixCache:
     return cache
 
 
-def _causal(rows: int, width: int) -> Tensor:
-    return torch.ones(rows, 1, width, width, dtype=torch.bool).tril()
+def _causal(width: int, device: torch.device) -> Tensor:
+    return torch.ones(1, 1, width, width, dtype=torch.bool, device=device).tril()
 
 
 def batches_of(

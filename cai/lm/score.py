@@ -69,8 +69,9 @@ def response_scores(
     logprobs, entropies = [], []
     for start in range(0, len(vectors), CHUNK):
         logits = read_logits(model, vectors[start : start + CHUNK]) / shaping.temperature
-        early = (packed.offset[start : start + CHUNK] < shaping.before).nonzero()
-        logits[early, torch.tensor(sorted(shaping.barred), dtype=torch.long)] = BARRED
+        if shaping.barred and shaping.before:  # a GPU has to be waited for
+            early = (packed.offset[start : start + CHUNK] < shaping.before).nonzero()
+            logits[early, torch.tensor(sorted(shaping.barred), dtype=torch.long)] = BARRED
         normaliser = logits.logsumexp(-1)
         chosen = logits.gather(-1, packed.targets[start : start + CHUNK, None]).squeeze(-1)
         logprobs.append(chosen - normaliser)
