@@ -21,9 +21,11 @@ from cai.algorithms.calibration import expected_calibration_error, fold, sigmoid
 from cai.config import EnsembleConfig, MixtureConfig, OptimizerKind, PMConfig, Schedule
 from cai.dialogue import human
 from cai.errors import UserError
+from cai.lm.generate import Sampling
 from cai.lm.heads import ScalarHead, ScalarModel, load_head, save_model
 from cai.lm.load import load_model
 from cai.lm.packing import Tree, hidden_states, pack
+from cai.lm.sampler import LocalSampler
 from cai.lm.score import response_scores
 from cai.training.data import Order, TreeData, schedule_batches
 from cai.training.optimizers import adamw, rate
@@ -557,6 +559,31 @@ def test_activations_computed_twice_give_the_same_gradients(method, monkeypatch)
     again = gradients(tiny.tiny_hardware(activation_checkpointing=True), method)
     torch.testing.assert_close(again, whole, atol=1e-6, rtol=0)
     assert len(calls) == 4, "both layers are computed twice"
+
+
+@pytest.mark.parametrize("method", ["sft", "pm"])
+def test_compiled_layers_give_the_same_gradients(method, monkeypatch):
+    """Of one graph for all layers and lengths; what only reads runs as it was written."""
+    from torch._dynamo.utils import counters
+
+    compiled = torch.nn.Module.compile  # to graphs, but not to machine code, which takes a minute
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, **options: compiled(self, backend="aot_eager", **options),
+    )
+    torch._dynamo.reset()
+    counters.clear()
+    whole = gradients(tiny.tiny_hardware(), method)
+    assert not counters["stats"]
+    for _ in range(2):
+        again = gradients(tiny.tiny_hardware(compile=True), method)
+        torch.testing.assert_close(again, whole, atol=1e-6, rtol=1e-4)
+    assert 1 <= counters["stats"]["unique_graphs"] <= 4
+    model = load_model(tiny_config(), tiny.tiny_hardware(compile=True))
+    before = counters["stats"]["unique_graphs"]
+    LocalSampler(model).generate(None, [[5, 6, 7]], [0], Sampling(4, 0, 1.0))
+    assert counters["stats"]["unique_graphs"] == before
 
 
 def test_ppo_and_dpo_learn_the_same_with_activations_computed_twice(supervised, tmp_path):

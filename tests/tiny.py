@@ -85,6 +85,7 @@ def tiny_hardware(**changes):
         "strategy": Strategy.ddp,
         "precision": Precision.fp32,
         "activation_checkpointing": False,
+        "compile": False,
         "threads": 1,
         "micro_tokens": 2048,
         "sample_rows": 64,

@@ -45,6 +45,7 @@ class HardwareConfig:
     strategy: Strategy = MISSING
     precision: Precision = MISSING
     activation_checkpointing: bool = MISSING
+    compile: bool = MISSING
     threads: int = count(0, 4096)
     micro_tokens: int = count()
     sample_rows: int = count()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from typing import NamedTuple, cast
 
@@ -19,6 +19,8 @@ from cai.errors import UserError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 """Kinds of layers as configs name them."""
+COMPILED = "layers_are_compiled"
+"""Attribute of a network whose layers ``compile_blocks`` has seen to."""
 
 
 class Sight(NamedTuple):
@@ -73,7 +75,7 @@ def _forward(
     # Adapters are kept in float32; beside a bfloat16 base they multiply in its precision, too.
     low = network.dtype is torch.bfloat16
     autocast = torch.autocast(network.device.type, torch.bfloat16, enabled=low)
-    with autocast, _recomputing(network):
+    with autocast, _recomputing(network), _stance(network):
         output = network.base_model(
             input_ids=ids,
             attention_mask=None if sight is None else _masks(network, positions, sight),
@@ -97,8 +99,7 @@ def _recomputing(network: PreTrainedModel) -> Iterator[None]:
 
     They do so in training mode only, which dropout must not see.
     """
-    modules = network.base_model.modules() if torch.is_grad_enabled() else ()
-    layers = [m for m in modules if isinstance(m, GradientCheckpointingLayer)]
+    layers = blocks(network) if torch.is_grad_enabled() else []
     layers = [layer for layer in layers if layer.gradient_checkpointing]
     for layer in layers:
         layer.training = True
@@ -107,6 +108,29 @@ def _recomputing(network: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = False
+
+
+def _stance(network: PreTrainedModel) -> AbstractContextManager[None]:
+    """Run compiled layers as they were written where no backward pass will follow.
+
+    Sampling goes through caches that grow by a token at a time: compiling that pays for nothing.
+    """
+    if torch.is_grad_enabled() or not getattr(network, COMPILED, False):
+        return nullcontext()
+    return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))
+
+
+def compile_blocks(network: PreTrainedModel) -> None:
+    """Compile the layers, each on its own: they share the code, so that one is compiled for all."""
+    for layer in blocks(network):
+        layer.compile(dynamic=True)
+    setattr(network, COMPILED, True)
+
+
+def blocks(network: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """Return the layers of a transformer, from attention to what is added to its input."""
+    modules = network.base_model.modules()
+    return [m for m in modules if isinstance(m, GradientCheckpointingLayer)]
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:

@@ -19,6 +19,7 @@ from cai.config.content import nodes_in
 from cai.errors import UserError
 from cai.lm.adapters import coverage, describe, find_targets
 from cai.lm.attention import use_cpu_attention
+from cai.lm.backbone import compile_blocks
 from cai.lm.base import Base
 from cai.lm.chat import ChatFormat, ChatOptions
 from cai.lm.checks import check_length, check_reading, check_tokenizer, n_embeddings
@@ -179,6 +180,8 @@ def _load(config: ModelConfig, hardware: HardwareConfig) -> Base:
     if config.source in {ModelSource.hub, ModelSource.folder}:
         check_reading(network)
         log.info("model: %s", describe(coverage(network, targets), config.lora))
+    if hardware.compile:
+        compile_blocks(network)  # not before it was read with a cache above
     return Base(network, chat, targets)
 
 
