@@ -25,6 +25,7 @@ FAITHFUL = {
         ({"revise.few_shots": 0}, "without few-shots"),
         ({"model.temperature": 0.6}, "at temperature 0.6, not 1"),
         ({"rl.kl.coefficient": 0.02}, "is 0.02, not 0.001"),
+        ({"rl.rollout.red_team_share": 0.7}, "a share of 0.7 are red-team ones"),
     ],
 )
 def test_a_departure_is_said_when_it_is_made(change, said):

@@ -52,10 +52,11 @@ class PMScale:
 
 @dataclass
 class RLScale:
-    """How long the policy is trained."""
+    """How long the policy is trained, and on what."""
 
     iterations: int = count()
     rollouts: int = count()
+    red_team_share: float = number(0, 1)
 
 
 @dataclass

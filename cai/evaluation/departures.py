@@ -55,6 +55,11 @@ _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
         lambda s: s.get("rl.kl.coefficient", 0.001) != 0.001,
         "The KL coefficient is {rl.kl.coefficient}, not 0.001.",
     ),
+    (
+        lambda s: abs(s.get("rl.rollout.red_team_share", 0.5) - 0.5) > 0.05,
+        "Of the prompts of RL a share of {rl.rollout.red_team_share} are red-team ones; of the "
+        "paper's 0.53.",
+    ),
 ]
 """When a choice departs, and what to say of it; keys in braces stand for their values."""
 
