@@ -1,10 +1,11 @@
-"""PPO with a programmed reward: SmolLM2 learns to say "please" or "sorry".
+"""PPO with a programmed reward: SmolLM2 learns to say "you".
 
     python benchmarks/ppo_word.py [--iterations 30] [--rollouts 16] [--tokens 24] [--vllm WHERE]
 
-A reply scores 1 if it has one of the words and 0 otherwise; the preference model of ``PPOModule``
-is replaced by this rule. Prompts are the shortest built-in ones, the reference is the bare model,
-and the KL to it is reported per reply, in nats (mean of log pi/pi_ref over the sampled replies).
+A reply scores 1 if it has one of the words, as one in seven has at first, and 0 otherwise; the
+preference model of ``PPOModule`` is replaced by this rule. Prompts are the shortest built-in ones,
+the reference is the bare model, and the KL to it is reported per reply, in nats (mean of
+log pi/pi_ref over the sampled replies).
 Afterwards the trained policy answers prompts that it was not trained on, beside the bare model.
 Prints a table, keeps the curves in ``figures/ppo_word.json`` under the name of the sampler, and
 draws all that are there: with ``--vllm``, run afterwards, a server samples and is drawn beside the
@@ -146,6 +147,25 @@ def train(config: Config, model: LanguageModel, prompts: Prompts, score: WordRew
     return module
 
 
+def config_of(args: argparse.Namespace) -> Config:
+    """Compose the config of a run; what PPO's settings default to elsewhere has no say here."""
+    where = "url" if str(args.vllm).startswith("http") else "python"
+    return settings(
+        "stage=rl", "hardware=cpu", f"seed={args.seed}", f"rl.iterations={args.iterations}",
+        f"rl.rollout.prompts={args.rollouts}", f"rl.rollout.reply_tokens={args.tokens}",
+        "rl.rollout.temperature=1.0", f"rl.optimizer.lr={args.lr}",
+        f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
+        "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
+        "rl.critic.start=zero", "rl.critic.warmup_iterations=0", "rl.advantage.gae_lambda=0.95",
+        "rl.ppo.epochs=1", "rl.ppo.minibatches=2", "rl.watch.evaluate_every=1000",
+        "rl.watch.guard=off",
+        *(["sampler=vllm", f"sampler.{where}={args.vllm}", "sampler.timeout=1800",
+           "sampler.requests=16"] if args.vllm else []),
+        *(["model=folder", f"model.path={args.model}", "model.dtype=fp32", "model.context=1024"]
+          if args.model else []),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Train, print a table, draw the curves."""
     parser = argparse.ArgumentParser(description="PPO with a programmed reward")
@@ -157,47 +177,37 @@ def main() -> None:
     parser.add_argument(
         "--vllm", help="a server with the default model, or an interpreter with vLLM"
     )
-    parser.add_argument("--words", nargs="+", default=["please", "sorry"])
+    parser.add_argument("--words", nargs="+", default=["you"])
     parser.add_argument("--model", help="a model folder instead of SmolLM2")
     parser.add_argument("--seed", type=int, default=0)
     default = Path(__file__).parent / "figures" / "ppo_word.svg"
     parser.add_argument("--out", type=Path, default=default, help="where the figure goes")
     args = parser.parse_args()
-    where = "url" if str(args.vllm).startswith("http") else "python"
-    config = settings(
-        "stage=rl", "hardware=cpu", f"seed={args.seed}", f"rl.iterations={args.iterations}",
-        f"rl.rollout.prompts={args.rollouts}", f"rl.rollout.reply_tokens={args.tokens}",
-        "rl.rollout.temperature=1.0", f"rl.optimizer.lr={args.lr}",
-        f"rl.critic.optimizer.lr={args.lr}", f"rl.kl.coefficient={args.kl}",
-        "rl.rollout.red_team_share=1.0", "rl.reward.scale=false", "rl.reward.missing_eos_penalty=0",
-        "rl.critic.warmup_iterations=0", "rl.watch.evaluate_every=1000", "rl.watch.guard=off",
-        *(["sampler=vllm", f"sampler.{where}={args.vllm}", "sampler.timeout=1800"]
-          if args.vllm else []),
-        *(["model=folder", f"model.path={args.model}", "model.dtype=fp32", "model.context=1024"]
-          if args.model else []),
-    )  # fmt: skip
+    config = config_of(args)
     job = Job(config.hardware, config.trainer, Tracker("word", args.out.parent), config.sampler)
     model = load_speaker(config.model, job)
     score = WordReward(model, args.words)
     training, others = shortest_prompts(config, model, 64)
     start = time.perf_counter()
     module = train(config, model, training, score)
-    seconds = time.perf_counter() - start
-    report(module.history, seconds)
+    report(module.history, time.perf_counter() - start)
+    title = f"PPO on {config.model.name}: replies that say {' or '.join(args.words)}"
+    keep(module.history, config.sampler.engine.value, args.out, title)
     for name, adapter in (("bare model", None), ("policy", "policy")):
         share = rate_of(model, adapter, others, score, args.tokens)
         print(f"{name}: {share:.2f} of {len(others)} replies to other prompts have the word")
-    title = f"PPO on {config.model.name}: replies that say {' or '.join(args.words)}"
-    kept = args.out.with_suffix(".json")
+
+
+def keep(history: Sequence[dict[str, float]], engine: str, out: Path, title: str) -> None:
+    """Keep the curves beside those of the other sampler, and draw them all."""
+    kept = out.with_suffix(".json")
     runs = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    runs[config.sampler.engine.value] = {
-        key: [round(row[key], 4) for row in module.history] for key in SHOWN
-    }
+    runs[engine] = {key: [round(row[key], 4) for row in history] for key in SHOWN}
     runs = dict(sorted(runs.items()))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
-    args.out.write_text(draw(runs, title), encoding="utf-8")
-    print(f"figure: {args.out}")
+    out.write_text(draw(runs, title), encoding="utf-8")
+    print(f"figure: {out}")
 
 
 def report(history: Sequence[dict[str, float]], seconds: float) -> None:
