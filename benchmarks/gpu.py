@@ -3,16 +3,17 @@
     python benchmarks/gpu.py --out DIR [--model FOLDER] [--parts sft pm ppo pipeline] [--minutes 8]
 
 Nothing is fetched. SFT and the preference model train adapters on a Llama of 1.1B random weights in
-bf16, with activations kept, then computed twice, then with AdamW in eight bits (where bitsandbytes
-is installed). What a step needs is counted per useful token, without padding: 4 per weight of the
-frozen base, 6 per weight of the adapter, causal attention and the language-model head where it is
-read; the rate is given as a share of the card's published bf16 peak and of a large matrix product
-measured here. Two more steps are profiled to say where the rest goes. PPO is timed in sampling,
-reading and updating. The pipeline runs ``scale=laptop`` on SmolLM2, or on FOLDER; a folder without
-weights gets random ones, which cost the same and mean nothing, and then the guards are off. Where
-SmolLM2 can't be had either, its shape with random weights and a vocabulary of bytes stands for it.
-``--small`` tries all of this out in minutes on a processor. ``results.json`` and ``results.txt`` in
-DIR are written after each part, so that a part that fails or runs out of time loses no other.
+bf16, with activations kept, then computed twice, then with the layers compiled, then with AdamW in
+eight bits (where bitsandbytes is installed). What a step needs is counted per useful token, without
+padding: 4 per weight of the frozen base, 6 per weight of the adapter, causal attention and the
+language-model head where it is read; the rate is given as a share of the card's published bf16 peak
+and of a large matrix product measured here. Two more steps are profiled to say where the rest goes.
+PPO is timed in sampling, reading and updating. The pipeline runs ``scale=laptop`` on SmolLM2, or on
+FOLDER; a folder without weights gets random ones, which cost the same and mean nothing, and then
+the guards are off. Where SmolLM2 can't be had either, its shape with random weights and a
+vocabulary of bytes stands for it. ``--small`` tries all of this out in minutes on a processor.
+``results.json`` and ``results.txt`` in DIR are written after each part, so that a part that fails
+or runs out of time loses no other.
 """
 
 from __future__ import annotations
