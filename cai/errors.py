@@ -25,3 +25,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     told = isinstance(error, RuntimeError | ImportError | OSError | ValueError)
     spoken = told and _NO_MEMORY.search(str(error))
     return bool(spoken or names & {"MemoryError", "OutOfMemoryError"})
+
+
+def has_panicked(error: BaseException) -> bool:
+    """Tell whether a library compiled from Rust gave up, which is no Exception of Python's."""
+    return type(error).__name__ == "PanicException"

@@ -21,6 +21,7 @@ from cai.dialogue import assistant, to_messages
 from cai.errors import UserError
 from cai.judging.judge import Judged, ScoringJudge
 from cai.judging.trained import TrainedJudge
+from cai.lm.chat import encode
 from cai.lm.device import torch_device
 from cai.training.saved import find_saved, load_saved
 
@@ -58,8 +59,8 @@ class Classifier:
 
     def _ids(self, judged: Judged) -> list[int]:
         talk = to_messages((*judged.conversation, assistant(judged.reply)))
-        text = self.tokenizer.apply_chat_template(talk, tokenize=False)
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        text = str(self.tokenizer.apply_chat_template(talk, tokenize=False))
+        ids = encode(self.tokenizer, text)
         limit = getattr(self.network.config, "max_position_embeddings", None) or len(ids)
         return ids[-limit:]
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from cai.config import Dialect
 from cai.dialogue import Conversation, Role, Turn, to_messages, to_text
-from cai.errors import UserError, is_out_of_memory
+from cai.errors import UserError, has_panicked, is_out_of_memory
 from cai.lm.template import ChatTemplate
 from cai.terminal import one_line
 
@@ -208,15 +208,7 @@ class ChatFormat:
         return text.rpartition(THINKING_ENDS)[2].lstrip() if thought else text
 
     def _encode(self, text: str) -> list[int]:
-        try:
-            ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        except Exception as error:  # the library raises nothing narrower
-            if is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"the model's tokenizer fails on a text ({one_line(str(error))}): use another model"
-            ) from error
-        return ids
+        return encode(self.tokenizer, text)
 
     def _running(self, before: str, text: str) -> list[int]:
         """Encode a text as it is encoded behind another one.
@@ -241,6 +233,23 @@ class ChatFormat:
             for control in self._controls:
                 text = text.replace(control, control[0] + " " + control[1:])
         return text
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return a text's ids, without what a tokenizer would put around it.
+
+    Raises:
+        UserError: If the tokenizer can't: a pattern that explodes, a part that is missing.
+    """
+    try:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    except BaseException as error:  # the library raises nothing narrower
+        if is_out_of_memory(error) or not (isinstance(error, Exception) or has_panicked(error)):
+            raise
+        raise UserError(
+            f"the model's tokenizer fails on a text ({one_line(str(error))}): use another model"
+        ) from error
+    return ids
 
 
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -93,6 +93,7 @@ SOME = [
     "pickle: in the name", "config is a pipe", "weights are an endless", "shards outside",
     "header of 2^63", "weights: NaN", "10^9 layers", "heads that do not divide", "config: deep",
     "a negative id", "template: calls itself", "template: swells step", "ends are texts",
+    "a pattern that explodes",
 ]  # fmt: skip
 
 
