@@ -11,7 +11,7 @@ from cai.export.folder import appearing, check_free
 from cai.export.lineage import Lineage, check_unchanged, trace
 from cai.export.tables import OTHER, PREFERENCE, Table, tables_of
 from cai.export.take import CARD, Wanted
-from cai.files import write_text
+from cai.files import sha256_of, write_text
 
 PARQUET, LINES = "train.parquet", "train.jsonl"
 
@@ -32,7 +32,8 @@ def take_data(wanted: Wanted) -> None:
     with appearing(wanted.to) as folder:
         for table in tables:
             _write(table, folder / table.name)
-        write_text(folder / CARD, _card(tables, lineage))
+        configs = "\n".join(_config(folder / table.name) for table in tables)
+        write_text(folder / CARD, _card(configs, tables, lineage))
 
 
 def _write(table: Table, folder: Path) -> None:
@@ -52,10 +53,19 @@ def _same_keys(table: Table) -> list[dict[str, object]]:
     return [{key: row.get(key) for key in keys} for row in table.rows]
 
 
-def _card(tables: list[Table], lineage: Lineage) -> str:
-    configs = "\n".join(
-        f"- config_name: {table.name}\n  data_files: {table.name}/{PARQUET}" for table in tables
+def _config(folder: Path) -> str:
+    """Tell ``datasets`` of a set.
+
+    It keeps what it has loaded by the name of a folder and by what is said here, not by what is in
+    the files: two exports into folders of one name would be the first one twice.
+    """
+    return (
+        f"- config_name: {folder.name}\n  data_files: {folder.name}/{PARQUET}\n"
+        f"  description: SHA-256 of {LINES} {sha256_of(folder / LINES)}"
     )
+
+
+def _card(configs: str, tables: list[Table], lineage: Lineage) -> str:
     rows = "\n".join(
         f"| `{t.name}` | {len(t.rows)} | {_form(t)} | {t.about} | `{t.artifact}` |" for t in tables
     )

@@ -2,14 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
 from datasets import disable_progress_bars, load_dataset
 from export.finished import ASKED, BETTER, PLAIN, WORSE, config, finish, result_of
 
+from cai.contracts.preferences import Labels
 from cai.export.__main__ import main
-from cai.files import write_text
+from cai.files import sha256_of, write_text
 
 disable_progress_bars()
 
@@ -48,6 +50,26 @@ def test_every_set_loads_by_name_and_is_its_jsonl(data, tmp_path):
     for name in names:
         loaded = load_dataset(str(data), name, split="train", cache_dir=str(tmp_path))
         assert [dict(row) for row in loaded] == rows_of(data, name)
+
+
+def test_another_export_into_a_folder_of_the_same_name_is_read_itself(tmp_path):
+    """The library keeps what it loaded by the folder's name and the card."""
+    found = []
+    for number, n_pairs in enumerate((1, 2)):
+        place = tmp_path / str(number)
+        run = finish(place, stage="feedback")
+        rows = Labels("feedback", "", result_of(run, "feedback")).comparisons
+        rows.write([replace(rows.read()[0], id=f"pair-{k}") for k in range(n_pairs)])
+        record = result_of(run, "feedback") / "artifact.json"
+        values = json.loads(record.read_text())
+        values["files"][rows.path.name] = sha256_of(rows.path)
+        record.write_text(json.dumps(values))
+        assert main([str(run), "--data", "--to", str(place / "data")]) == 0
+        loaded = load_dataset(
+            str(place / "data"), "labels", split="train", cache_dir=str(tmp_path / "kept")
+        )
+        found.append([row["id"] for row in loaded])
+    assert found == [["pair-0"], ["pair-0", "pair-1"]]
 
 
 def test_revisions_are_dialogues_with_what_they_were_made_by(data):
