@@ -191,7 +191,8 @@ def main() -> None:
     start = time.perf_counter()
     module = train(config, model, training, score)
     report(module.history, time.perf_counter() - start)
-    title = f"PPO on {config.model.name}: replies that say {' or '.join(args.words)}"
+    words = " or ".join(f"“{word}”" for word in args.words)
+    title = f"PPO on {config.model.name}: replies that say {words}"
     keep(module.history, config.sampler.engine.value, args.out, title)
     for name, adapter in (("bare model", None), ("policy", "policy")):
         share = rate_of(model, adapter, others, score, args.tokens)
