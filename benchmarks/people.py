@@ -12,7 +12,6 @@ part of any run.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from cai.contracts.judges import JudgeModels
 from cai.data.records import Comparison
 from cai.data.splits import family
 from cai.evaluation.judged import AXES as KINDS
-from cai.evaluation.judged import judge_scores
+from cai.evaluation.judged import judge_scores, outcome_of
 from cai.jsonl import Rows
 from cai.judging.exam import Paper, sit
 from cai.judging.readout import FILE, ReadoutJudge, fit_readout, load_readout, save_direction
@@ -80,8 +79,7 @@ def contests(rows: Sequence[Reply], systems: tuple[str, str], kind: str) -> list
         for name in systems
     )
     return [
-        Contest(*systems, 1 / (1 + math.exp(second[place].judge_score - row.judge_score)), place[0])
-        for place, row in first.items()
+        Contest(*systems, outcome_of(row, second[place]), place[0]) for place, row in first.items()
     ]
 
 

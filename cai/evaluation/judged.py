@@ -43,7 +43,7 @@ def judge_matches(context: Context, judge: Judge, by: str, rows: Sequence[Reply]
     for kind, axis in AXES.items():
         pairs = pairs_of(context.systems, rows, kind)
         if isinstance(judge, ScoringJudge):
-            found = [_outcome(a, b) for a, b in pairs]
+            found = [outcome_of(a, b) for a, b in pairs]
         else:
             found = judge.choose(axis, [comparison(a, b) for a, b in pairs])
         matches += [
@@ -60,8 +60,8 @@ def comparison(a: Reply, b: Reply) -> Comparison:
     return Comparison(prompt, a.response, b.response, 0.5, a.set)
 
 
-def _outcome(a: Reply, b: Reply) -> float | None:
-    """sigma(score_a - score_b), of the scores that the judge gave."""
+def outcome_of(a: Reply, b: Reply) -> float | None:
+    """sigma(score_a - score_b), of the scores that the judge gave; None where it gave none."""
     if a.judge_score is None or b.judge_score is None:
         return None
     return 1 / (1 + math.exp(b.judge_score - a.judge_score))
