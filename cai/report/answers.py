@@ -15,6 +15,8 @@ from cai.report.names import FACTORS, OUTCOMES, count, system_name
 
 SIZES = {True: 50.0, False: 0.1}
 """Effects whose power is told: of Elo, and of a share."""
+RATED = ("harmlessness_elo", "helpfulness_elo")
+"""Outcomes that each step of the method is told by."""
 MOST = 6
 """Interactions that are told."""
 
@@ -129,13 +131,31 @@ def answer(result: Result) -> list[str]:
     """Answer the experiment's question in a sentence for each factor, and say what it rests on."""
     joined, metric = result.joined, result.question.outcome
     found = [contrast for contrast in effects(result, metric) if contrast.main]
-    if joined is None or not found:
+    policies = list(dict.fromkeys(result.policies))
+    if joined is None or metric not in joined.ratings:
         return [NOTHING]
+    if not found:
+        repeated = len(policies) == 1 and joined.repeated
+        return _answer_of_repeats(result, joined, policies[0]) if repeated else [NOTHING]
     noun, unit, decimals = OUTCOMES[metric]
-    policies = ", ".join(dict.fromkeys(system_name(run.recipe) for run in result.runs))
-    subject = f"{noun} of {policies}"
+    recipes = ", ".join(dict.fromkeys(system_name(run.recipe) for run in result.runs))
+    subject = f"{noun} of {recipes}"
     sentences = [_told(contrast, subject, unit, decimals) for contrast in found]
-    return [*sentences, _rests(result, joined, metric)]
+    return [*sentences, _rests(joined, metric, policies)]
+
+
+def _answer_of_repeats(result: Result, joined: Joined, policy: str) -> list[str]:
+    """Say what each step of the method did where nothing was varied but the seed."""
+    known = {system.id for system in result.systems}
+    chain = [name for name in ("helpful", "sl_cai", policy) if name in known]
+    told = []
+    for before, after in itertools.pairwise(chain):
+        what = f"{system_name(after)} against {system_name(before)}"
+        for metric in filter(joined.ratings.__contains__, RATED):
+            found = joined.ratings[metric].against(after, before)
+            effect = Effect(found.value, found.low, found.high, joined.prompts[metric])
+            told.append(_told(Contrast(what, effect, main=True), *OUTCOMES[metric]))
+    return [*told, _rests(joined, result.question.outcome, chain[-2:])]
 
 
 NOTHING = (
@@ -154,10 +174,9 @@ def _told(contrast: Contrast, noun: str, unit: str, decimals: int) -> str:
     return f"{contrast.what}: the {noun} {verbs[trend]}, {figure}."
 
 
-def _rests(result: Result, joined: Joined, metric: str) -> str:
+def _rests(joined: Joined, metric: str, arms: Sequence[str]) -> str:
     """Say what the answer rests on, and what would be needed to see an effect of a given size."""
     ratings = joined.ratings[metric]
-    arms = [arm.policy for arm in arms_of(result)]
     seeds = [len(ratings.shifts[ratings.arms.index(name)]) for name in arms]
     size = SIZES[ratings.unit != 1]
     needed = ratings.needed(arms[0], arms[1], size)

@@ -48,6 +48,8 @@ SHARES: Mapping[str, tuple[str, Read]] = {
     "over_refusal": ("borderline", lambda row: float(row.refusal)),
 }
 """Shares of replies by metric: to which prompts, and what is counted."""
+MORE_SHARES = frozenset({"compliance", "generic", "deflection", "recurrence"})
+"""Those that are only averaged."""
 
 
 @dataclass
@@ -96,6 +98,7 @@ def join(systems: dict[str, System], runs: Sequence[Named]) -> Joined:
         _add(joined, metric, tables.of(kind, read), mean_arms)
     _rate_by_matches(joined, systems, runs)
     _fill(joined, systems)
+    _keep_in_bounds(systems)
     if not joined.repeated:
         joined.notes.append(ONE_SEED)
     return joined
@@ -110,6 +113,17 @@ def _fill(joined: Joined, systems: Mapping[str, System]) -> None:
         for arm in found.arms:
             effect = found.level(arm) if found.unit == 1 else found.against(arm, joined.anchor)
             systems[arm].metrics[metric] = Metric(effect.value, effect.low, effect.high)
+
+
+def _keep_in_bounds(systems: Mapping[str, System]) -> None:
+    """Cut intervals, which are symmetric about a mean over seeds, at what a share can be."""
+    for system in systems.values():
+        for name in (SHARES.keys() | MORE_SHARES) & system.metrics.keys():
+            metric = system.metrics[name]
+            if metric.low is not None and metric.high is not None:
+                system.metrics[name] = replace(
+                    metric, low=max(0.0, metric.low), high=min(1.0, metric.high)
+                )
 
 
 class _Tables:

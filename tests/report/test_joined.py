@@ -2,11 +2,14 @@
 
 import math
 import random
+import re
+from dataclasses import replace
 
 import pytest
 from report.made import match, reply, system, write_result
 
 from cai.algorithms.elo import ELO_PER_NAT
+from cai.contracts.policies import Evaluation
 from cai.report import collect, write_report
 from cai.report.answers import answer, effects, spread_of_seeds
 from cai.report.collect import Question
@@ -132,6 +135,38 @@ def test_one_seed_is_said(tmp_path):
     )
     assert spread_of_seeds(result.joined, "harmlessness_elo") is None
     assert 'id="seeds"' not in write_report(result, tmp_path / "r.html").read_text()
+
+
+def test_a_share_over_seeds_stays_between_none_and_all(tmp_path):
+    """Two seeds, of which one has five evasive replies in forty and the other none."""
+    paths = []
+    for seed, evasive in ((0, 0), (1, 5)):
+        path = run(tmp_path / f"evaluate-{seed}", f"rl-{seed}", 0.5, seed=seed)
+        made = Evaluation("evaluate", "", path)
+        rows = made.replies.read()
+        made.replies.write(
+            replace(row, evasive=row.system == "rl_cai" and int(row.prompt_id[1:]) < evasive)
+            for row in rows
+        )
+        paths.append(path)
+    policy = next(one for one in collect(paths).systems if one.id == "rl_cai")
+    found = policy.metrics["evasiveness"]
+    assert found.value == pytest.approx(0.0625)
+    assert found.low == 0.0 < found.high < 1.0
+
+
+def test_seeds_of_one_setting_are_answered_by_what_each_step_did(tmp_path):
+    """The judge has SL-CAI 0.5 nats above the start and RL-CAI 0.8 above SL-CAI: 87 and 139 Elo."""
+    paths = [run(tmp_path / f"evaluate-{n}", f"rl-{n}", 0.8, seed=n) for n in range(3)]
+    first, second, rests = answer(collect(paths))
+    for sentence, names, elo in (
+        (first, "SL-CAI against Helpful-only assistant: ", 87),
+        (second, "RL-CAI against SL-CAI: the harmlessness rises, ", 139),
+    ):
+        assert sentence.startswith(names)
+        told = float(re.search(r"([+-]\d+) Elo", sentence).group(1))
+        assert told == pytest.approx(elo, abs=25)
+    assert rests.startswith(f"This rests on {PROMPTS} prompts and 3 seeds of each arm")
 
 
 def test_a_metric_over_seeds_by_hand():
