@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from cai import followers, launchers, parallel, sweep
-from cai.command import command
+from cai.command import check_room, command
 from cai.composition import CONF, schema, typed
 from cai.errors import UserError
 from cai.sentences import explain, sentence_of
@@ -46,6 +46,7 @@ def _launch(cfg: DictConfig) -> Objectives | None:
             )
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
+        check_room()
         from cai.run import run
 
         run(config, folder)

@@ -26,7 +26,7 @@ from cai.arena.runs import Run, open_run
 from cai.arena.talk import Speaks, TalkDesk, Voice, pairs_of
 from cai.arena.weights import speakers, weights_of
 from cai.arena.words import QUESTIONS
-from cai.command import command
+from cai.command import check_room, command
 from cai.dialogue import Conversation, assistant, human
 from cai.errors import UserError
 from cai.seeds import seed_of
@@ -186,6 +186,7 @@ def converse(options: argparse.Namespace, terminal: Terminal) -> None:
         raise UserError(f"{run.name} has no two systems left to compare: name one with --system")
     annotator = "" if options.system else name_of(options.name or _login())
     # Late, for it takes seconds, and a mistake on the command line is said at once.
+    check_room()
     from cai.arena.voices import Manner, load_voices
     from cai.run import quieten
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cai.command import command
+from cai.command import check_room, command
 from cai.config import RowFormat
 from cai.data.rows import read_whole
 from cai.data.source import Source
@@ -83,6 +83,7 @@ def load_base(hardware: str) -> LanguageModel:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    check_room()
     from cai.composition import CONF
     from cai.config import HardwareConfig, ModelConfig
     from cai.lm.load import load_model

@@ -8,11 +8,36 @@ import sys
 from collections.abc import Callable
 
 from cai import interrupt
+from cai.errors import UserError
 from cai.terminal import say
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 GOES_ON = "the same command goes on where this one stopped"
 NOBODY_READS = 141
 """What a shell shows of a command whose reader has gone: 128 and the number of SIGPIPE."""
+
+LIBRARIES = 1 << 30
+"""Bytes of address space that torch, transformers and peft take as soon as they are loaded."""
+
+
+def check_room() -> None:
+    """Look whether the libraries can be loaded; half way through, they end as they like.
+
+    Raises:
+        UserError: If this process may not have that much.
+    """
+    if resource is None:
+        return
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < LIBRARIES:
+        raise UserError(
+            f"ulimit -v leaves {allowed >> 20} MiB of address space, and the libraries alone take "
+            f"{LIBRARIES >> 20}, so there is not enough memory: raise it, and run the same command"
+        )
 
 
 def command(work: Callable[[], int], goes_on: str = GOES_ON) -> int:

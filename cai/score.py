@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from cai.command import command
+from cai.command import check_room, command
 from cai.config import Dtype, RowFormat
 from cai.data.foreign import rows_of
 from cai.data.rows import read_whole
@@ -169,6 +169,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     if options.batch < 1:
         parser.error(f"--batch={options.batch} must be at least 1")
     # Late, for it takes seconds, and a mistake on the command line is said at once.
+    check_room()
     from cai.run import quieten
     from cai.scorer import load_scorer
 

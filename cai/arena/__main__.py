@@ -25,7 +25,7 @@ from cai.arena.runs import Run, open_runs
 from cai.arena.talk import Speaks, TalkDesk, pairs_of
 from cai.arena.vote import VoteDesk
 from cai.arena.weights import speakers
-from cai.command import command
+from cai.command import check_room, command
 from cai.errors import UserError
 
 PASSWORD = "CAI_ARENA_PASSWORD"
@@ -92,6 +92,7 @@ def talk_desk(runs: Sequence[Run], hardware: str) -> TalkDesk:
 
     def load() -> Speaks:
         # Late, for it takes seconds, and nobody may ever talk.
+        check_room()
         from cai.arena.voices import Manner, load_voices
         from cai.run import quieten
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cai.command import command
+from cai.command import check_room, command
 from cai.config import Dtype
 
 
@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     # Late, for it takes seconds, and a mistake on the command line is said at once.
+    check_room()
     from cai.export.data import take_data
     from cai.export.hub import Repository, push
     from cai.export.models import Form

@@ -146,3 +146,11 @@ def test_too_little_memory_says_which_key_to_lower():
     assert "lower hardware.sample_rows" in memory.starved(sample)
     assert "lower hardware.micro_tokens" in memory.starved(learn)
     assert memory.starved(lambda: torch.ones(3)) is None
+
+
+@pytest.mark.parametrize("mib", [500, 1000])
+def test_too_little_room_for_the_libraries_is_said_before_they_are_loaded(tmp_path, mib):
+    """Half way through, they abort, or end in an error that has no words."""
+    code, said = memory.run(tmp_path, mib << 20)
+    assert memory.judged(code, said) == "sentence"
+    assert f"ulimit -v leaves {mib} MiB of address space" in said

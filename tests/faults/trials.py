@@ -12,7 +12,7 @@ from functools import partial as partial_of
 from .kills import command, kills
 from .lab import FULL, KILL, POWER, STAGES, leftovers
 
-FULL_SAYS = ("disk is full", "No space left", "larger than the system allows")
+FULL_SAYS = ("disk is full", "No space left", "largest file that is allowed")
 """What the sentence about a disk must say."""
 FEW = ("revise", "pm")
 """Stages that the short form looks at: one that samples, one that trains."""
