@@ -34,7 +34,7 @@ def sentence_of(error: BaseException) -> str | None:
     """Put what a user can mend in one sentence; None for a fault of the program."""
     if isinstance(error, UserError):
         return str(error)
-    for rule in (_out_of_memory, _of_disk):
+    for rule in (_out_of_memory, _of_disk, _of_compiler):
         for cause in _causes(error):
             if said := rule(cause):
                 return said
@@ -76,6 +76,14 @@ def _of_disk(error: BaseException) -> str | None:
             "set outputs= and the environment variable CAI_CACHE to folders that you may write"
         )
     return None
+
+
+def _of_compiler(error: BaseException) -> str | None:
+    """Explain what ``hardware.compile`` may meet: no compiler, or a layer that it fails on."""
+    if "TorchDynamoException" not in {kind.__name__ for kind in type(error).__mro__}:
+        return None
+    said = one_line(str(error).strip(), LONGEST)
+    return f"the layers can't be compiled here ({said}): set hardware.compile=false; {GOES_ON}"
 
 
 def explain(error: BaseException) -> str:

@@ -101,3 +101,22 @@ def test_who_has_no_home_is_told_to_give_a_cache(monkeypatch):
         cache_folder()
     monkeypatch.setenv("CAI_CACHE", "/somewhere")
     assert cache_folder() == Path("/somewhere")
+
+
+def test_layers_that_can_not_be_compiled_say_which_key_to_change():
+    def broken(graph, inputs):
+        raise RuntimeError("No working C++ compiler found\nin /nowhere")
+
+    class Layer(torch.nn.Module):
+        def forward(self, x):
+            return x * 2
+
+    layer = Layer()
+    layer.compile(backend=broken)
+    with pytest.raises(RuntimeError) as found:
+        layer(torch.ones(1, 2))
+    said = sentence_of(found.value)
+    assert "No working C++ compiler found" in said
+    assert "set hardware.compile=false" in said
+    assert "\n" not in said
+    assert sentence_of(RuntimeError("No working C++ compiler found")) is None
