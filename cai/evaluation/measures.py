@@ -118,8 +118,10 @@ def token_metrics(
         own = logprob_grid(model, trees, tokens, shaping, entropies)
     metrics: Metrics = {"entropy": metric(statistics.fmean(entropies))}
     if reference is not None:
-        with model.use(reference.adapter):
-            other = logprob_grid(model, trees, tokens, shaping)
+        other = own
+        if reference is not system:
+            with model.use(reference.adapter):
+                other = logprob_grid(model, trees, tokens, shaping)
         gaps = masked_sum(own.values - other.values, own.mask, -1)
         metrics["kl"] = mean_over(gaps.to(torch.float64).tolist(), [r.prompt_id for r in chosen])
     return metrics
