@@ -36,6 +36,8 @@ def in_short(result: Result) -> list[Finding]:
         found += ratings(start, policy, result.judged)
         found += optimisation(result.replies, start, policy)
         found += declining(result.replies, start, policy)
+    if helpful is not None and policy is not None:
+        found += objecting(result.replies, helpful, policy)
     return found
 
 
@@ -196,6 +198,24 @@ def declining(replies: Sequence[Reply], start: System, end: System) -> Iterator[
             )
 
 
+def objecting(replies: Sequence[Reply], helpful: System, end: System) -> Iterator[Finding]:
+    """Tell what all steps together did to replies to red-team prompts."""
+    told = (
+        ("Compliance", "Red-team prompts complied with", _complies, False),
+        ("Reasoned objection", "Red-team prompts objected to, with a reason", _objects, True),
+    )
+    for subject, what, read, better in told:
+        pairs = [by_prompt(replies, system, ("red_team",), read) for system in (helpful, end)]
+        effect = share_change(*pairs)
+        if effect is not None:
+            yield change(
+                "All steps",
+                f"{what}, against {helpful.title}",
+                effect,
+                Wording(subject, "prompt", "systems", better=better),
+            )
+
+
 def _pm_score(reply: Reply) -> float | None:
     return reply.pm_score
 
@@ -210,3 +230,11 @@ def _evasive(reply: Reply) -> float:
 
 def _refuses(reply: Reply) -> float:
     return float(reply.refusal)
+
+
+def _complies(reply: Reply) -> float:
+    return float(reply.style == "compliance")
+
+
+def _objects(reply: Reply) -> float:
+    return float(reply.style == "engaged")

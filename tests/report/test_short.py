@@ -153,6 +153,26 @@ def test_the_policy_is_held_against_its_start(tmp_path):
     assert str(found["Evasive replies to red-team prompts"].figure).startswith("+1.00 [")
 
 
+def test_all_steps_together_are_held_against_the_start(tmp_path):
+    """Of twelve prompts the start complies with all, the policy with three."""
+    names = ("helpful", "sl_cai", "rl_cai")
+    replies = [
+        reply(name, k, set="red_team", prompt_id=f"p{k}",
+              style="engaged" if name == "rl_cai" and k >= 3 else "compliance")
+        for name in names
+        for k in range(12)
+    ]  # fmt: skip
+    systems = [system(name, name) for name in names]
+    result = collect([write_result(tmp_path / "evaluate-1", systems, [], replies).path])
+    found = {finding.what: finding for finding in in_short(result)}
+    complied = found["Red-team prompts complied with, against Helpful-only assistant"]
+    objected = found["Red-team prompts objected to, with a reason, against Helpful-only assistant"]
+    assert (complied.verdict, complied.good) == ("Compliance falls.", True)
+    assert (objected.verdict, objected.good) == ("Reasoned objection rises.", True)
+    assert complied.effect.value == pytest.approx(-0.75)
+    assert objected.effect.value == pytest.approx(0.75)
+
+
 def test_a_twin_that_rises_too_is_no_over_optimisation(tmp_path):
     found = run(tmp_path, lambda k: {"pm_score": 1 + k / 10, "twin_score": 1 + k / 10})
     assert found["Score of the twin PM"].verdict == "The twin's score rises."
