@@ -148,12 +148,13 @@ def _answer_of_repeats(result: Result, joined: Joined, policy: str) -> list[str]
     """Say what each step of the method did where nothing was varied but the seed."""
     known = {system.id for system in result.systems}
     chain = [name for name in ("helpful", "sl_cai", policy) if name in known]
+    steps = [(*pair, metric) for pair in itertools.pairwise(chain) for metric in RATED]
     told = []
-    for before, after in itertools.pairwise(chain):
-        what = f"{system_name(after)} against {system_name(before)}"
-        for metric in filter(joined.ratings.__contains__, RATED):
+    for before, after, metric in (*steps, (chain[0], chain[-1], "engaged")):
+        if metric in joined.ratings:
             found = joined.ratings[metric].against(after, before)
             effect = Effect(found.value, found.low, found.high, joined.prompts[metric])
+            what = f"{system_name(after)} against {system_name(before)}"
             told.append(_told(Contrast(what, effect, main=True), *OUTCOMES[metric]))
     return [*told, _rests(joined, result.question.outcome, chain[-2:])]
 

@@ -158,7 +158,7 @@ def test_a_share_over_seeds_stays_between_none_and_all(tmp_path):
 def test_seeds_of_one_setting_are_answered_by_what_each_step_did(tmp_path):
     """The judge has SL-CAI 0.5 nats above the start and RL-CAI 0.8 above SL-CAI: 87 and 139 Elo."""
     paths = [run(tmp_path / f"evaluate-{n}", f"rl-{n}", 0.8, seed=n) for n in range(3)]
-    first, second, rests = answer(collect(paths))
+    first, second, objections, rests = answer(collect(paths))
     for sentence, names, elo in (
         (first, "SL-CAI against Helpful-only assistant: ", 87),
         (second, "RL-CAI against SL-CAI: the harmlessness rises, ", 139),
@@ -166,6 +166,9 @@ def test_seeds_of_one_setting_are_answered_by_what_each_step_did(tmp_path):
         assert sentence.startswith(names)
         told = float(re.search(r"([+-]\d+) Elo", sentence).group(1))
         assert told == pytest.approx(elo, abs=25)
+    assert objections.startswith(
+        "RL-CAI against Helpful-only assistant: no effect on the share of replies that decline with"
+    )
     assert rests.startswith(f"This rests on {PROMPTS} prompts and 3 seeds of each arm")
 
 
