@@ -136,9 +136,9 @@ def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = 
         packed: The batch.
         cache: Holds what comes before every row; takes the keys and values of the rows.
     """
-    sight, positions = packed.sight, packed.positions
+    own, positions = packed.mask, packed.positions
+    sight = None if own is None else Sight(own, positions)
     if cache is not None and cache.length:
-        own = packed.mask
         if own is None:
             own = _causal(packed.ids.shape[1], packed.ids.device)
         seen = own.new_ones(*own.shape[:3], cache.length)
