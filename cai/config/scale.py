@@ -29,10 +29,11 @@ class ReviseScale:
 
 @dataclass
 class SFTScale:
-    """How long and fast SL-CAI is trained."""
+    """How long and fast SL-CAI is trained, and on what."""
 
     epochs: float = number(0, 1000)
     lr: float = number(0, 1)
+    helpful_per_revision: float = number(0, 1000)
 
 
 @dataclass
