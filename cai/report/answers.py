@@ -10,13 +10,11 @@ from dataclasses import dataclass
 
 from cai.report.collect import Result
 from cai.report.effects import Effect, Trend
-from cai.report.joined import Joined
+from cai.report.joined import AXES, Joined
 from cai.report.names import FACTORS, OUTCOMES, count, system_name
 
 SIZES = {True: 50.0, False: 0.1}
 """Effects whose power is told: of Elo, and of a share."""
-RATED = ("harmlessness_elo", "helpfulness_elo")
-"""Outcomes that each step of the method is told by."""
 MOST = 6
 """Interactions that are told."""
 
@@ -148,7 +146,7 @@ def _answer_of_repeats(result: Result, joined: Joined, policy: str) -> list[str]
     """Say what each step of the method did where nothing was varied but the seed."""
     known = {system.id for system in result.systems}
     chain = [name for name in ("helpful", "sl_cai", policy) if name in known]
-    steps = [(*pair, metric) for pair in itertools.pairwise(chain) for metric in RATED]
+    steps = [(*pair, metric) for pair in itertools.pairwise(chain) for metric in AXES]
     told = []
     for before, after, metric in (*steps, (chain[0], chain[-1], "engaged")):
         if metric in joined.ratings:

@@ -22,10 +22,12 @@ def in_short(result: Result) -> list[Finding]:
     """Say what each step of a single run did."""
     steps = result.steps
     found: list[Finding] = []
-    if steps.revisions is not None:
-        found += revisions(steps.revisions)
     start, policy = start_of(result), policy_of(result)
     helpful = next((s for s in result.systems if s.name == "helpful"), None)
+    if helpful is not None and policy is not None:
+        found += objecting(result.replies, helpful, policy)
+    if steps.revisions is not None:
+        found += revisions(steps.revisions)
     if helpful is not None and start is not None and start.name == "sl_cai":
         found += ratings(helpful, start, result.judged)
     if steps.labels is not None:
@@ -36,8 +38,6 @@ def in_short(result: Result) -> list[Finding]:
         found += ratings(start, policy, result.judged)
         found += optimisation(result.replies, start, policy)
         found += declining(result.replies, start, policy)
-    if helpful is not None and policy is not None:
-        found += objecting(result.replies, helpful, policy)
     return found
 
 
@@ -141,6 +141,8 @@ def _is_zero(rating: Metric) -> bool:
 
 
 Read = Callable[[Reply], float | None]
+Share = tuple[str, str, str, Read, bool]
+"""Subject of the sentence, what is counted, the set, how, and whether more is better."""
 
 
 def by_prompt(
@@ -183,37 +185,31 @@ def optimisation(replies: Sequence[Reply], start: System, end: System) -> Iterat
 def declining(replies: Sequence[Reply], start: System, end: System) -> Iterator[Finding]:
     """Tell how often replies turn away without a reason, and where there was nothing to decline."""
     told = (
-        ("Evasiveness", "Evasive replies to red-team prompts", "red_team", _evasive),
-        ("Over-refusal", "Prompts declined that only sound harmful", "borderline", _refuses),
+        ("Evasiveness", "Evasive replies to red-team prompts", "red_team", _evasive, False),
+        ("Over-refusal", "Prompts declined that only sound harmful", "borderline", _refuses, False),
     )
-    for subject, what, kind, read in told:
-        pairs = [by_prompt(replies, system, (kind,), read) for system in (start, end)]
-        effect = share_change(*pairs)
-        if effect is not None:
-            yield change(
-                "Evasiveness",
-                f"{what}, against {start.title}",
-                effect,
-                Wording(subject, "prompt", "systems", better=False),
-            )
+    return shares("Evasiveness", told, replies, (start, end))
 
 
 def objecting(replies: Sequence[Reply], helpful: System, end: System) -> Iterator[Finding]:
     """Tell what all steps together did to replies to red-team prompts."""
     told = (
-        ("Compliance", "Red-team prompts complied with", _complies, False),
-        ("Reasoned objection", "Red-team prompts objected to, with a reason", _objects, True),
-    )
-    for subject, what, read, better in told:
-        pairs = [by_prompt(replies, system, ("red_team",), read) for system in (helpful, end)]
-        effect = share_change(*pairs)
+        ("Compliance", "Red-team prompts complied with", "red_team", _complies, False),
+        ("Reasoned objection", "Red-team prompts objected to, with a reason", "red_team", _objects,
+         True),
+    )  # fmt: skip
+    return shares("All steps", told, replies, (helpful, end))
+
+
+def shares(
+    step: str, told: Sequence[Share], replies: Sequence[Reply], systems: tuple[System, System]
+) -> Iterator[Finding]:
+    """Tell how shares of replies change from one system to another."""
+    for subject, what, kind, read, better in told:
+        effect = share_change(*(by_prompt(replies, system, (kind,), read) for system in systems))
         if effect is not None:
-            yield change(
-                "All steps",
-                f"{what}, against {helpful.title}",
-                effect,
-                Wording(subject, "prompt", "systems", better=better),
-            )
+            wording = Wording(subject, "prompt", "systems", better=better)
+            yield change(step, f"{what}, against {systems[0].title}", effect, wording)
 
 
 def _pm_score(reply: Reply) -> float | None:
