@@ -51,8 +51,11 @@ def _run(config: Config, folder: Path) -> None:
     memory = footprints(steps, config)
     check_memory(memory, config)
     if parallel.is_global_zero():
-        write_json(folder / NEEDS, names)
         log.info("\n%s", describe(steps, config, memory))
+    if config.dry_run:
+        return
+    if parallel.is_global_zero():
+        write_json(folder / NEEDS, names)
     result = execute(steps, config, store, folder)
     if not parallel.is_global_zero():
         return

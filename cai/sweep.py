@@ -33,7 +33,8 @@ log = logging.getLogger("cai")
 FAILED = "failed.txt"
 """In the folder of an arm that failed: why, in one sentence. Arms may run in other processes."""
 HOW = (
-    "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep", "tracking",
+    "dry_run", "experiment", "hydra", "hardware", "launch", "outputs", "sampler", "sweep",
+    "tracking",
 )  # fmt: skip
 """Keys whose values do not tell one experiment from another."""
 
@@ -110,6 +111,8 @@ class Sweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         failed = failed_arms(folder)
         failures.extend(f"failed: {arm}: {why}" for arm, why in failed.items())
+        if config.dry_run:
+            return
         try:
             log.info("\n%s", joined_report(folder, config.experiment))
         except (UserError, OSError) as error:

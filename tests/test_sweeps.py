@@ -320,6 +320,23 @@ def test_runs_that_share_no_system_are_compared_by_the_judge_they_share(four_arm
         assert one == pytest.approx(other, abs=1e-6)
 
 
+def test_a_dry_run_says_the_plan_of_every_arm_and_makes_nothing(tmp_path):
+    code, text = run(tmp_path, "-m", "stage=sft", "sft.epochs=1,2", "dry_run=true")
+    assert code == 0, text
+    plans = re.findall(r"^sft +run +\d+ +[\d,]+ +[\d.]+ +([\d.]+)$", text, re.M)
+    assert len(plans) == 2, text
+    assert all(float(gib) > 0 for gib in plans)
+    assert "4 stage runs instead of 6" in text
+    assert "making" not in text and "report" not in text and "compare" not in text
+    assert not list(tmp_path.glob("artifacts/*"))
+
+
+def test_a_dry_run_refuses_what_does_not_fit_in_memory(tmp_path):
+    code, text = run(tmp_path, "stage=sft", "hardware.micro_tokens=100000000", "dry_run=true")
+    assert code == 1
+    assert re.search(r"^stage \w+ needs about [\d.]+ GiB on each device, and there are", text, re.M)
+
+
 def test_running_a_sweep_again_makes_only_what_is_missing(four_arms):
     """The shared stages, and three for each arm that worked, are there; the crashed arm's not."""
     _, _, outputs, _ = four_arms

@@ -210,6 +210,7 @@ class Config:
     seed: int = number(-SEEDS, SEEDS)
     stage: str = MISSING
     outputs: str = MISSING
+    dry_run: bool = MISSING
 
     def __post_init__(self) -> None:
         """Check all numbers and texts, then what concerns several nodes."""
