@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+import torch
 from side_by_side import (
     Clock,
     add_clock,
@@ -30,24 +31,24 @@ from cai.constitution.principles import load_constitution
 from cai.data.records import Comparison
 from cai.data.sources import load_corpus
 from cai.labelling.answers import Asked, FeedbackModel, FewShots
-from cai.labelling.choice import MultipleChoice, common_prefix
+from cai.labelling.choice import MultipleChoice
 from cai.lm.load import LanguageModel, load_model
-from cai.lm.score import option_logprobs
+from cai.lm.packing import Tree
+from cai.lm.score import option_logprobs, token_logprobs
 
 Prompts = list[list[int]]
 
 
 def reused(model: LanguageModel, prompts: Prompts, options: Prompts) -> Tensor:
     """Return the probability of the first option after each prompt, the common prefix read once."""
-    prefix = common_prefix(prompts)
-    suffixes = [prompt[len(prefix) :] for prompt in prompts]
-    scores = option_logprobs(model.network, prefix, suffixes, options, model.read_tokens)
-    return first_share(scores)
+    return first_share(option_logprobs(model.network, prompts, options, model.read_tokens))
 
 
 def separate(model: LanguageModel, prompts: Prompts, options: Prompts) -> Tensor:
     """Return the same from a full pass over every prompt."""
-    return first_share(option_logprobs(model.network, (), prompts, options, model.read_tokens))
+    trees = [Tree(prompt, options) for prompt in prompts]
+    read = token_logprobs(model.network, trees, model.read_tokens, as_trained=True)
+    return first_share(torch.stack([torch.stack([o.sum() for o in row]) for row in read]))
 
 
 def first_share(scores: Tensor) -> Tensor:

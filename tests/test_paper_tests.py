@@ -322,7 +322,7 @@ def test_direct_answers_are_the_exact_probabilities_of_the_options(folder, tiny,
         ids = tiny.chat.prompt((human(item.text),), "The answer is:")
         options = tiny.chat.options([f" ({letter})" for letter in item.letters])
         with tiny.use("a"):
-            [scores] = option_logprobs(tiny.network, [], [ids], options, 4096)
+            [scores] = option_logprobs(tiny.network, [ids], options, 4096)
         [shares] = answer.chains
         assert shares == pytest.approx(scores.softmax(-1).tolist(), abs=1e-5)
         assert math.isclose(sum(shares), 1)

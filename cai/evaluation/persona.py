@@ -46,7 +46,7 @@ def stances(
         asked = [n for n, question in enumerate(questions) if question.options == options]
         prompts = [chat.prompt(talk, OPENING) for n in asked for talk in questions[n].talks]
         answers = chat.options([f" {option}" for option in options])
-        scores = model.sampler.option_logprobs(adapter, [], prompts, answers)
+        scores = model.sampler.option_logprobs(adapter, prompts, answers)
         first = scores.double().softmax(-1)[:, 0].reshape(len(asked), -1)
         found |= {n: Stances(*row) for n, row in zip(asked, first.tolist(), strict=True)}
     return [found[n] for n in range(len(questions))]

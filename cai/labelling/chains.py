@@ -49,7 +49,7 @@ class ChainOfThought:
         answers = [
             self.model.chat.prompt(*self._conclusion(rendered[n], chains[n].tokens)) for n in done
         ]
-        scores = sampler.option_logprobs(self.adapter, [], answers, self.options)
+        scores = sampler.option_logprobs(self.adapter, answers, self.options)
         found: list[list[float]] = [[] for _ in questions]
         tokens = [0] * len(questions)
         for n, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):

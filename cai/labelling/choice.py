@@ -21,9 +21,7 @@ class MultipleChoice:
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first, normalised over the options."""
         prompts = [self.render(question) for question in questions]
-        prefix = common_prefix(prompts)
-        suffixes = [prompt[len(prefix) :] for prompt in prompts]
-        scores = self.model.sampler.option_logprobs(self.adapter, prefix, suffixes, self.options)
+        scores = self.model.sampler.option_logprobs(self.adapter, prompts, self.options)
         read = sum(map(len, self.options))
         return [
             Answer([p], len(prompt) + read)
@@ -58,13 +56,3 @@ def few_shot_turns(shots: FewShots, key: str) -> Conversation:
         question = comparison_question(shot.prompt.conversation, options, rule)
         turns = (*turns, *answered(question, ANSWERS[right]))
     return turns
-
-
-def common_prefix(sequences: Sequence[Sequence[int]]) -> list[int]:
-    """Return what all sequences begin with, leaving each at least one token of its own."""
-    first = min(sequences, key=len, default=[])
-    length = max(0, len(first) - 1)
-    for sequence in sequences:
-        while list(sequence[:length]) != list(first[:length]):
-            length -= 1
-    return list(first[:length])

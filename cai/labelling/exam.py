@@ -11,7 +11,6 @@ from cai.constitution.prompts import CHAIN_OPENING, Question, answered, chain_an
 from cai.data.paper_evals import ENDING, Item
 from cai.dialogue import Conversation, human
 from cai.errors import UserError
-from cai.labelling.choice import common_prefix
 from cai.lm.generate import Completion, Sampling
 from cai.lm.load import LanguageModel
 from cai.seeds import seed_of
@@ -188,10 +187,8 @@ def _option_shares(
     options: Sequence[str],
 ) -> list[list[float]]:
     """Return the probability of each option after each prompt, normalised over the options."""
-    prefix = common_prefix(prompts)
-    suffixes = [ids[len(prefix) :] for ids in prompts]
     answers = model.chat.options(options)
-    scores = model.sampler.option_logprobs(adapter, prefix, suffixes, answers)
+    scores = model.sampler.option_logprobs(adapter, prompts, answers)
     return [[float(p) for p in row] for row in scores.double().softmax(-1)]
 
 

@@ -56,10 +56,14 @@ def run_backbone(
 
 
 def run_all_layers(
-    model: nn.Module, ids: Tensor, positions: Tensor, sight: Sight | None
+    model: nn.Module,
+    ids: Tensor,
+    positions: Tensor,
+    sight: Sight | None,
+    cache: Cache | None = None,
 ) -> tuple[Tensor, ...]:
     """Return the embeddings and the output of every layer, [B, Q, H] each; the last is normed."""
-    output = _forward(model, ids, positions, sight, None, output_hidden_states=True)
+    output = _forward(model, ids, positions, sight, cache, output_hidden_states=True)
     return cast(tuple[Tensor, ...], output.hidden_states)
 
 

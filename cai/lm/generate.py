@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +20,17 @@ from cai.lm.backbone import (
     run_backbone,
 )
 from cai.lm.cache import PrefixCache, SlotCache
-from cai.lm.packing import Tree, batches_of, hidden_states, pack, read_prefix
+from cai.lm.packing import (
+    Tree,
+    batches_of,
+    hidden_states,
+    pack,
+    read_prefix,
+    shared_beginning,
+)
 
 PREFILL_TOKENS = 2048
 """Padded prompt tokens in one forward pass: enough to keep a device busy."""
-SHARED_TOKENS = 32
-"""A beginning that all prompts share is computed once from this length on."""
 REFILL = 8
 """New rows start when at least one in so many places is free."""
 
@@ -73,7 +77,7 @@ class _Row:
 
 
 @torch.no_grad()
-def generate(  # noqa: PLR0913 - two of them are optional and rarely given
+def generate(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
@@ -81,8 +85,6 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     stop_ids: frozenset[int],
     *,
     batch_size: int,
-    prefix: Sequence[int] = (),
-    progress: Callable[[int], None] | None = None,
 ) -> list[Completion]:
     """Sample one response per prompt.
 
@@ -98,8 +100,6 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
         sampling: Lengths and temperature.
         stop_ids: Tokens that end a response.
         batch_size: Rows at a time.
-        prefix: Ids before every prompt; like anything that all prompts begin with, computed once.
-        progress: Called with the number of rows that have just ended.
 
     Returns:
         N completions in the order of the prompts.
@@ -109,7 +109,6 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     """
     if not prompts:
         return []
-    prompts = [[*prefix, *prompt] for prompt in prompts]
     longest = max(len(prompt) for prompt in prompts) + sampling.max_new_tokens
     check_context(model, longest, "a prompt with its reply")
     done: list[Completion | None] = [None] * len(prompts)
@@ -117,7 +116,7 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
     waiting = deque(sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)))
     with evaluating(model):
         decoder = _Decoder(model, sampling, stop_ids, SlotCache(n_layers(model), slots, longest))
-        shared = _shared_length(prompts)
+        shared = shared_beginning(prompts)
         beginning = read_prefix(model, prompts[0][:shared]) if shared else None
         while waiting or decoder.rows:
             free = min(slots - len(decoder.rows), len(waiting))
@@ -129,8 +128,6 @@ def generate(  # noqa: PLR0913 - two of them are optional and rarely given
             for row in ended:
                 finished = row.tokens[-1] in stop_ids
                 done[row.index] = Completion(row.tokens, row.logprobs, finished)
-            if ended and progress is not None:
-                progress(len(ended))
     return [completion for completion in done if completion is not None]
 
 
@@ -164,14 +161,6 @@ def stream(
         while not ended:
             ended = bool(decoder.step())
             yield row.tokens[-1]
-
-
-def _shared_length(prompts: Sequence[Sequence[int]]) -> int:
-    """Count the tokens that all prompts begin with, where sharing them is worth a pass."""
-    first, last = list(min(prompts, key=list)), list(max(prompts, key=list))
-    pairs = zip(first[:-1], last[:-1], strict=False)
-    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-    return length if len(prompts) > 1 and length >= SHARED_TOKENS else 0
 
 
 def _uniforms(seed: int, n: int) -> list[float]:

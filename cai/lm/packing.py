@@ -8,13 +8,17 @@ sequences. Rows are padded on the right, where causal attention never looks.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cai.lm.backbone import Sight, causal_lm, n_layers, run_backbone
+from cai.lm.backbone import Sight, causal_lm, n_layers, run_all_layers, run_backbone
 from cai.lm.cache import PrefixCache
+
+SHARED_TOKENS = 16
+"""A beginning that all prompts share is computed once from this length on."""
 
 
 class Tree(NamedTuple):
@@ -136,17 +140,38 @@ def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = 
         packed: The batch.
         cache: Holds what comes before every row; takes the keys and values of the rows.
     """
+    return run_backbone(model, packed.ids, *_places(packed, cache), cache)
+
+
+def all_hidden_states(
+    model: nn.Module, packed: Packed, cache: PrefixCache | None = None
+) -> tuple[Tensor, ...]:
+    """Run it as ``hidden_states`` does; return the embeddings and every layer: [B, S, H] each."""
+    return run_all_layers(model, packed.ids, *_places(packed, cache), cache)
+
+
+def _places(packed: Packed, cache: PrefixCache | None) -> tuple[Tensor, Sight | None]:
+    """Return the positions of a batch behind what a cache holds, and what its tokens see."""
     own, positions = packed.mask, packed.positions
-    sight = None if own is None else Sight(own, positions)
-    if cache is not None and cache.length:
-        if own is None:
-            own = _causal(packed.ids.shape[1], packed.ids.device)
-        seen = own.new_ones(*own.shape[:3], cache.length)
-        before = torch.arange(cache.length, device=positions.device)
-        positions = positions + cache.length
-        keys = torch.cat([before.expand(len(positions), -1), positions], dim=-1)
-        sight = Sight(torch.cat([seen, own], dim=-1), keys)
-    return run_backbone(model, packed.ids, positions, sight, cache)
+    if cache is None or not cache.length:
+        return positions, None if own is None else Sight(own, positions)
+    if own is None:
+        own = _causal(packed.ids.shape[1], packed.ids.device)
+    seen = own.new_ones(*own.shape[:3], cache.length)
+    before = torch.arange(cache.length, device=positions.device)
+    positions = positions + cache.length
+    keys = torch.cat([before.expand(len(positions), -1), positions], dim=-1)
+    return positions, Sight(torch.cat([seen, own], dim=-1), keys)
+
+
+def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that all prompts begin with, and go on after; 0 for too few to matter."""
+    if len(prompts) < 2:
+        return 0
+    first, last = list(min(prompts, key=list)), list(max(prompts, key=list))
+    pairs = zip(first[:-1], last[:-1], strict=False)
+    length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    return length if length >= SHARED_TOKENS else 0
 
 
 def read_prefix(model: nn.Module, prefix: Sequence[int]) -> PrefixCache:

@@ -30,11 +30,10 @@ class Sampler(Protocol):
     def option_logprobs(
         self,
         adapter: str | None,
-        prefix: Sequence[int],
-        suffixes: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         options: Sequence[Sequence[int]],
     ) -> Tensor:
-        """Return the log-probability of each whole option after ``prefix + suffix``: [N, K]."""
+        """Return the log-probability of each whole option after each prompt: [N, K]."""
         ...
 
 
@@ -80,10 +79,9 @@ class LocalSampler:
     def option_logprobs(
         self,
         adapter: str | None,
-        prefix: Sequence[int],
-        suffixes: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         options: Sequence[Sequence[int]],
     ) -> Tensor:
-        """Read options after what is computed once."""
+        """Read the options after each prompt."""
         with self._model.sampling(adapter) as network:
-            return option_logprobs(network, prefix, suffixes, options, self._model.read_tokens)
+            return option_logprobs(network, prompts, options, self._model.read_tokens)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.lm.backbone import n_layers, read_logits
+from cai.lm.backbone import read_logits
 from cai.lm.cache import PrefixCache
 from cai.lm.mapping import Progress, map_responses, map_tokens
-from cai.lm.packing import Packed, Tree, hidden_states, read_prefix
+from cai.lm.packing import Packed, Tree, hidden_states
 
 CHUNK = 1024
 """Positions whose logits are held at a time: 1024 x 49152 in float32 are 200 MB."""
@@ -88,6 +88,8 @@ def token_logprobs(
     trees: Sequence[Tree],
     max_tokens: int,
     progress: Progress | None = None,
+    *,
+    as_trained: bool = False,
 ) -> list[list[Tensor]]:
     """Return the log-probability of every response token, per tree and response.
 
@@ -96,44 +98,40 @@ def token_logprobs(
         trees: Prompts with their responses.
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
+        as_trained: Read each tree by itself, as a training step does.
     """
-    return map_tokens(
-        model,
-        trees,
-        max_tokens,
-        lambda packed: response_scores(model, hidden_states(model, packed), packed).logprobs,
-        progress,
-    )
+
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        return response_scores(model, hidden_states(model, packed, before), packed).logprobs
+
+    return map_tokens(model, trees, max_tokens, read, progress, sharing=not as_trained)
 
 
 @torch.no_grad()
 def option_logprobs(
     model: PreTrainedModel,
-    prefix: Sequence[int],
-    suffixes: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
     options: Sequence[Sequence[int]],
     max_tokens: int,
 ) -> Tensor:
-    """Return the log-probability of each whole option string after ``prefix + suffix``.
+    """Return the log-probability of each whole option string after each prompt.
 
-    The prefix is computed once, each suffix once, and each option reads what is cached.
+    What all prompts begin with is computed once, and so is each prompt for all of its options.
 
     Args:
         model: A causal LM; the adapter that is active answers.
-        prefix: Ids that all suffixes share; may be empty.
-        suffixes: N lists of ids.
+        prompts: N lists of ids.
         options: K lists of ids.
         max_tokens: Padded tokens in one forward pass.
 
     Returns:
         Log-probabilities, [N, K], float32.
     """
-    trees = [Tree(suffix, options) for suffix in suffixes]
-    shared = read_prefix(model, prefix) if prefix else None
+    trees = [Tree(prompt, options) for prompt in prompts]
 
-    def read(packed: Packed) -> Tensor:
-        cache = PrefixCache(n_layers(model), shared) if shared is not None else None
-        scores = response_scores(model, hidden_states(model, packed, cache), packed).logprobs
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        hidden = hidden_states(model, packed, before)
+        scores = response_scores(model, hidden, packed).logprobs
         return scores.new_zeros(len(packed.last)).index_add(0, packed.response, scores)
 
     rows = map_responses(model, trees, max_tokens, read)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from cai.lm.backbone import n_layers, run_all_layers
+from cai.lm.backbone import n_layers
+from cai.lm.cache import PrefixCache
 from cai.lm.mapping import map_responses
-from cai.lm.packing import Packed, Tree
+from cai.lm.packing import Packed, Tree, all_hidden_states
 
 
 @torch.no_grad()
@@ -27,8 +28,8 @@ def end_states(model: PreTrainedModel, trees: Sequence[Tree], max_tokens: int) -
     """
     first = n_layers(model) // 2 + 1
 
-    def read(packed: Packed) -> Tensor:
-        layers = run_all_layers(model, packed.ids, packed.positions, packed.sight)[first:]
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        layers = all_hidden_states(model, packed, before)[first:]
         row, place = packed.last.unbind(1)
         return torch.cat([layer[row, place] for layer in layers], dim=-1).float()
 

@@ -23,7 +23,9 @@ RECORD = "artifact.json"
 TARGET = "target.json"
 """In the folder of a run: where the result of its target stage is."""
 
-HOW = frozenset({"experiment", "hardware", "sampler", "trainer", "tracking", "stage", "outputs"})
+HOW = frozenset(
+    {"dry_run", "experiment", "hardware", "sampler", "trainer", "tracking", "stage", "outputs"}
+)
 """Nodes that may change how a stage runs and never what it makes: handed to all, hashed by none."""
 
 S = TypeVar("S")

@@ -83,8 +83,7 @@ class VLLMSampler:
     def option_logprobs(
         self,
         adapter: str | None,
-        prefix: Sequence[int],
-        suffixes: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int]],
         options: Sequence[Sequence[int]],
     ) -> Tensor:
         """Read the options token by token; what they share is read once."""
@@ -92,13 +91,13 @@ class VLLMSampler:
         for option in options:
             for n, token in enumerate(option):
                 ways.setdefault(tuple(option[:n]), set()).add(token)
-        asked = [([*prefix, *suffix, *way], ways[way]) for suffix in suffixes for way in ways]
+        asked = [([*prompt, *way], ways[way]) for prompt in prompts for way in ways]
         read = iter(self._client.following(self._name(adapter), asked))
         rows = []
-        for _ in suffixes:
+        for _ in prompts:
             listed = {way: next(read) for way in ways}
             rows.append([sum(listed[tuple(o[:n])][o[n]] for n in range(len(o))) for o in options])
-        return torch.tensor(rows).reshape(len(suffixes), len(options))
+        return torch.tensor(rows).reshape(len(prompts), len(options))
 
     def _voices(self) -> LanguageModel:
         model = self._model()

@@ -56,7 +56,7 @@ class DPOModule(SupervisedModule):
         """
         trees = [pair.tree for pair in pairs]
         with model.use(roles.reference) as network:
-            scored = token_logprobs(network, trees, order.micro_tokens)
+            scored = token_logprobs(network, trees, order.micro_tokens, as_trained=True)
         data = TreeData(trees, [1] * len(trees), settings, order)
         super().__init__({roles.policy: model.train_only(roles.policy)}, data, settings.optimizer)
         self._model, self._settings = model, settings

@@ -130,9 +130,9 @@ def read_rollouts(
     """
     entropies: list[float] = []
     with model.use(roles.policy):
-        policy = logprob_grid(model, trees, how.max_tokens, how.shaping, entropies)
+        policy = logprob_grid(model, trees, how.max_tokens, how.shaping, entropies, as_trained=True)
     with model.use(roles.reference):
-        reference = logprob_grid(model, trees, how.max_tokens, how.shaping)
+        reference = logprob_grid(model, trees, how.max_tokens, how.shaping, as_trained=True)
     with model.use(roles.critic):
         values = value_grid(model, roles.critic_head, trees, how.max_tokens)
     sampled = to_grid([torch.tensor(reply.logprobs) for reply in replies])

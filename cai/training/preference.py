@@ -11,6 +11,7 @@ from torch import Tensor
 from cai.algorithms.preference import Pair, pairwise_accuracy, pairwise_loss
 from cai.config import JudgeTrainingConfig, PMConfig
 from cai.data.records import Comparison
+from cai.lm.cache import PrefixCache
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
 from cai.lm.mapping import Progress, map_responses
@@ -114,11 +115,9 @@ def score_responses(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
     """
-    found = map_responses(
-        model.network,
-        trees,
-        max_tokens,
-        lambda packed: end_scores(head, hidden_states(model.network, packed), packed),
-        progress,
-    )
+
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        return end_scores(head, hidden_states(model.network, packed, before), packed)
+
+    found = map_responses(model.network, trees, max_tokens, read, progress)
     return [scores.tolist() for scores in found]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cai.lm.cache import PrefixCache
 from cai.lm.chat import ChatFormat, PromptIds
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import LanguageModel
@@ -130,6 +131,8 @@ def logprob_grid(
     max_tokens: int,
     shaping: Shaping = UNSHAPED,
     entropies: list[float] | None = None,
+    *,
+    as_trained: bool = False,
 ) -> Grid:
     """Return log-probabilities under the active adapter.
 
@@ -139,18 +142,21 @@ def logprob_grid(
         max_tokens: Padded tokens in one forward pass.
         shaping: Of the distribution.
         entropies: Takes the entropy of every token in nats, in any order; None spares the work.
+        as_trained: Read each tree by itself, as a training step does, so that the ratio of a first
+            update is 1 in low precision, too.
     """
     wanted = entropies is not None
 
-    def read(packed: Packed) -> Tensor:
-        hidden = hidden_states(model.network, packed)
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        hidden = hidden_states(model.network, packed, before)
         scores = response_scores(
             model.network, hidden, packed, shaping=shaping, with_entropy=wanted
         )
         columns = [scores.logprobs, *([scores.entropies] if scores.entropies is not None else [])]
         return torch.stack(columns, dim=-1)
 
-    found = [part for [part] in map_tokens(model.network, trees, max_tokens, read)]
+    parts = map_tokens(model.network, trees, max_tokens, read, sharing=not as_trained)
+    found = [part for [part] in parts]
     if entropies is not None:
         entropies.extend(x for part in found for x in part[:, 1].tolist())
     return to_grid([part[:, 0] for part in found])
@@ -160,13 +166,15 @@ def logprob_grid(
 def value_grid(
     model: LanguageModel, head: ScalarHead, trees: Sequence[Tree], max_tokens: int
 ) -> Grid:
-    """Return the critic's values before each response token, with the active adapter."""
+    """Return the critic's values before each response token, read as a training step does."""
 
-    def read(packed: Packed) -> Tensor:
-        values: Tensor = head(hidden_states(model.network, packed)[packed.row, packed.before])
+    def read(packed: Packed, before: PrefixCache | None) -> Tensor:
+        hidden = hidden_states(model.network, packed, before)
+        values: Tensor = head(hidden[packed.row, packed.before])
         return values
 
-    return to_grid([part for [part] in map_tokens(model.network, trees, max_tokens, read)])
+    parts = map_tokens(model.network, trees, max_tokens, read, sharing=False)
+    return to_grid([part for [part] in parts])
 
 
 def to_grid(parts: Sequence[Tensor]) -> Grid:

@@ -130,7 +130,7 @@ class LikeOpenAI:
         chat = self.model.chat
         with self.lock, self.model.sampling(None) as network:
             ids = [chat.prompt(talk, opening)]
-            found = option_logprobs(network, [], ids, chat.options(answers), 4096)[0].double()
+            found = option_logprobs(network, ids, chat.options(answers), 4096)[0].double()
         return (found - found.logsumexp(-1)).tolist()
 
 

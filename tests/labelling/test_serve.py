@@ -93,7 +93,7 @@ def test_votes_of_a_real_server_are_the_models_probability(served, tmp_path):
         to_messages(TALK), tokenize=False, add_generation_prompt=True
     )
     ids = [tokenizer(part, add_special_tokens=False).input_ids for part in (text, "(A)", "(B)")]
-    expected = option_logprobs(model, [], ids[:1], ids[1:], 4096).softmax(-1)[0, 0].item()
+    expected = option_logprobs(model, ids[:1], ids[1:], 4096).softmax(-1)[0, 0].item()
     assert 0.5 < expected < 0.9
     # Three standard deviations of 200 votes are 3 sqrt(.7 * .3 / 200) = .1.
     assert answer.probabilities == [pytest.approx(expected, abs=0.1)]

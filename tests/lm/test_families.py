@@ -148,7 +148,8 @@ def sample(model):
 def test_options_after_a_shared_prefix_agree_with_the_forward_pass(model):
     prefix, suffixes = model.chat.prompt(TALKS[1]), [[5, 6, 7], [8]]
     options = model.chat.options([" (A)", " (B)"])
-    got = option_logprobs(model.network, prefix, suffixes, options, 4096)
+    prompts = [[*prefix, *suffix] for suffix in suffixes]
+    got = option_logprobs(model.network, prompts, options, 4096)
     for n, suffix in enumerate(suffixes):
         for k, option in enumerate(options):
             own = logprobs(model.network, [*prefix, *suffix], option).sum()

@@ -79,7 +79,7 @@ def test_greedy_replies_are_the_same(model, local, prompts, adapter, dtype):
             assert one.finished == other.finished
             continue
         options = [one.tokens[n : n + 1], other.tokens[n : n + 1]]
-        near = local.option_logprobs(adapter, [], [[*prompt, *one.tokens[:n]]], options)[0]
+        near = local.option_logprobs(adapter, [[*prompt, *one.tokens[:n]]], options)[0]
         assert abs(float(near[0] - near[1])) <= TIE[dtype], (n, near)
 
 
@@ -112,8 +112,8 @@ def _gaps(network, tree, reply, temperature):
 @pytest.mark.parametrize("adapter", [None, "one"])
 def test_options_read_as_here(model, local, prompts, adapter):
     options = model.chat.options([" (A)", " (B)", " neither of them"])
-    theirs = model.sampler.option_logprobs(adapter, prompts[0][:4], prompts, options)
-    ours = local.option_logprobs(adapter, prompts[0][:4], prompts, options)
+    theirs = model.sampler.option_logprobs(adapter, prompts, options)
+    ours = local.option_logprobs(adapter, prompts, options)
     assert theirs.shape == ours.shape == (len(prompts), 3)
     lengths = torch.tensor([len(option) for option in options])
     assert ((theirs - ours).abs() / lengths).mean() < BF16
@@ -123,7 +123,7 @@ def test_an_adapter_that_has_changed_speaks_as_it_is_now(model, local, prompts, 
     option = [model.chat.continuation("A heron stands in the water.")]
 
     def read(sampler):
-        return float(sampler.option_logprobs("one", [], prompts[:1], option))
+        return float(sampler.option_logprobs("one", prompts[:1], option))
 
     before = read(model.sampler)
     loaded = dict(model.sampler._loaded)

@@ -62,7 +62,7 @@ class Engineered:
         adapter, ids = self.adapters.get(body["model"]), body["prompt"]
         if "logprob_token_ids" in body:
             options = [[token] for token in body["logprob_token_ids"]]
-            [read] = LocalSampler(self.model).option_logprobs(adapter, [], [ids], options)
+            [read] = LocalSampler(self.model).option_logprobs(adapter, [ids], options)
             listed = {f"token_id:{t}": p for [t], p in zip(options, read.tolist())}
             return 200, {"choices": [{"logprobs": {"top_logprobs": [listed]}}]}
         sampling = Sampling(body["max_tokens"], body["min_tokens"], body["temperature"])
@@ -135,7 +135,7 @@ def test_what_is_asked_is_what_the_local_sampler_does(model, adapter):
         assert reply.finished == one.finished
         assert reply.logprobs == pytest.approx(one.logprobs, abs=1e-4)
     options = model.chat.options([" (A)", " (B)", " neither"])
-    asked = (prompts[0][:3], prompts, options)
+    asked = (prompts, options)
     read = model.sampler.option_logprobs(adapter, *asked)
     torch.testing.assert_close(
         read, LocalSampler(model).option_logprobs(adapter, *asked), atol=1e-4, rtol=1e-4

@@ -1,0 +1,116 @@
+"""What trees have in common is computed once, and nothing that is read changes by it."""
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cai.lm import mapping, score
+from cai.lm.backbone import n_layers
+from cai.lm.mapping import WIDEST, join, map_responses
+from cai.lm.packing import SHARED_TOKENS, Tree, shared_beginning
+from cai.lm.score import token_logprobs
+from cai.lm.states import end_states
+
+SYSTEM = list(range(20, 20 + SHARED_TOKENS))
+TREES = [
+    Tree([*SYSTEM, 5, 6], [[8, 9], [10]]),
+    Tree([*SYSTEM, 14], [[15, 3]]),
+    Tree([*SYSTEM, 5, 6], [[11, 12, 13]]),
+    Tree([*SYSTEM, 5, 6, 7], [[16], [17, 18], [19]]),
+    Tree([*SYSTEM, 14], [[15, 3]]),
+]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+@pytest.mark.parametrize("max_tokens", [1, 40, 1000])
+def test_tokens_read_together_equal_those_read_alone(model, max_tokens):
+    together = token_logprobs(model, TREES, max_tokens)
+    assert [[len(part) for part in row] for row in together] == [
+        [len(response) for response in tree.responses] for tree in TREES
+    ]
+    for tree, parts in zip(TREES, together, strict=True):
+        for response, found in zip(tree.responses, parts, strict=True):
+            [[alone]] = token_logprobs(model, [Tree(tree.prompt, [response])], 1000)
+            torch.testing.assert_close(found, alone, atol=1e-5, rtol=0)
+
+
+def test_states_read_together_equal_those_of_the_whole_text(model):
+    layers = n_layers(model) // 2
+    for tree, found in zip(TREES, end_states(model, TREES, 1000), strict=True):
+        for response, state in zip(tree.responses, found, strict=True):
+            ids = torch.tensor([[*tree.prompt, *response]])
+            with torch.no_grad():
+                whole = model.model(ids, output_hidden_states=True).hidden_states
+            expected = torch.cat([layer[0, -1] for layer in whole[layers + 1 :]])
+            torch.testing.assert_close(state, expected, atol=1e-5, rtol=1e-5)
+
+
+def computed(monkeypatch, model, trees, **options):
+    """Count the tokens that the layers see."""
+    seen = []
+    for place in (score, mapping):
+        for name in ("hidden_states", "read_prefix"):
+            if hasattr(place, name):
+                inner = getattr(place, name)
+
+                def counting(network, what, *rest, inner=inner):
+                    seen.append(len(what) if isinstance(what, list) else what.ids.numel())
+                    return inner(network, what, *rest)
+
+                monkeypatch.setattr(place, name, counting)
+    token_logprobs(model, trees, 1, **options)
+    return sum(seen)
+
+
+def test_a_token_is_computed_once(monkeypatch, model):
+    distinct = SHARED_TOKENS + 2 + 6 + 1 + 4 + 3 + 4
+    assert computed(monkeypatch, model, TREES) == distinct
+
+
+def test_training_reads_each_tree_by_itself(monkeypatch, model):
+    whole = sum(tree.length for tree in TREES)
+    assert computed(monkeypatch, model, TREES, as_trained=True) == whole
+
+
+def test_progress_counts_the_trees_that_were_given(model):
+    told = []
+    token_logprobs(model, TREES, 1, told.append)
+    assert sum(told) == len(TREES)
+    assert len(told) == 3  # a row for each prompt
+
+
+def test_rows_of_one_prompt_stay_within_the_width():
+    long = [7] * (WIDEST // 3 + 1)
+    trees = [Tree([1, 2], [long]), Tree([1, 2], [long]), Tree([1, 2], [long]), Tree([3], [long])]
+    rows, places = join(trees)
+    assert [len(row.responses) for row in rows] == [2, 1, 1]
+    assert places == [(0, 0), (0, 1), (1, 0), (2, 0)]
+    wide = [7] * (WIDEST + 1)
+    assert join([Tree([1], [wide, wide])]).rows == [Tree([1], [wide, wide])]
+
+
+def test_every_prompt_keeps_a_token_that_predicts_its_reply():
+    assert shared_beginning([SYSTEM, [*SYSTEM, 5]]) == 0  # one less would be too few
+    longer = [*SYSTEM, 4]
+    assert shared_beginning([longer, [*longer, 5]]) == SHARED_TOKENS
+    assert shared_beginning([longer, longer]) == SHARED_TOKENS
+    assert shared_beginning([longer]) == shared_beginning([]) == 0
+
+
+def test_nothing_is_read_of_nothing(model):
+    assert map_responses(model, [], 10, lambda packed, before: packed.ids) == []
