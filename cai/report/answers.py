@@ -74,12 +74,18 @@ Weights = dict[str, float]
 
 def _main(arms: Sequence[Arm], factor: str) -> Iterator[tuple[str, Weights]]:
     """Yield each further level against the first, over the settings of all else that have both."""
-    first, *others = dict.fromkeys(arm.levels[factor] for arm in arms)
+    first, *others = _levels(arms, factor)
     for level in others:
         pairs = list(_matched(arms, factor, level, first))
         if pairs:
             words = f"{_name(factor)}: {_value(level)} instead of {_value(first)}"
             yield words, _weights([(pair, 1 / len(pairs)) for pair in pairs])
+
+
+def _levels(arms: Sequence[Arm], factor: str) -> list[str]:
+    """Return the settings of a factor in the order they were given; off is what on is held to."""
+    found = dict.fromkeys(arm.levels[factor] for arm in arms)
+    return sorted(found) if found.keys() <= {"false", "true"} else list(found)
 
 
 def _matched(arms: Sequence[Arm], factor: str, level: str, first: str) -> Iterator[tuple[Arm, Arm]]:
@@ -92,8 +98,8 @@ def _matched(arms: Sequence[Arm], factor: str, level: str, first: str) -> Iterat
 
 def _interactions(arms: Sequence[Arm], one: str, other: str) -> Iterator[tuple[str, Weights]]:
     """Yield how the effect of one factor differs between two settings of another."""
-    first, *levels = dict.fromkeys(arm.levels[one] for arm in arms)
-    usual, *settings = dict.fromkeys(arm.levels[other] for arm in arms)
+    first, *levels = _levels(arms, one)
+    usual, *settings = _levels(arms, other)
     for level, setting in itertools.product(levels, settings):
         pairs = list(_matched(arms, one, level, first))
         there = [pair for pair in pairs if pair[0].levels[other] == setting]

@@ -88,6 +88,17 @@ def test_effects_are_those_that_were_put_in(tmp_path):
     assert rests.startswith("This rests on 40 prompts and 2 seeds of each arm; to see")
 
 
+def test_on_is_held_to_off_in_whatever_order_the_arms_ran(tmp_path):
+    folders = grid(tmp_path)
+    there, back = (
+        {one.what: one.effect.value for one in effects(collect(found), "harmlessness_elo")}
+        for found in (folders, [*folders[4:], *folders[:4]])
+    )
+    assert there.keys() == back.keys()
+    assert "Chains of thought: on instead of off" in back
+    assert back == pytest.approx(there, abs=1e-6)
+
+
 def test_an_interaction_is_a_difference_of_differences(tmp_path):
     folders = grid(tmp_path, lift=lambda cot, smooth: float(cot and smooth > 0))
     [both] = [c for c in effects(collect(folders), "harmlessness_elo") if not c.main]
