@@ -310,7 +310,7 @@ def test_runs_that_share_a_system_are_put_on_one_scale(tmp_path):
     page, _, result = page_of(folders, tmp_path)
     names = ["sl_cai", "rl_cai (feedback.cot=False)", "rl_cai (feedback.cot=True)"]
     assert [s.id for s in result.systems] == names
-    assert result.systems[1].title == "RL-CAI (chains of thought: False)"
+    assert result.systems[1].title == "RL-CAI (chains of thought off)"
     # With half an imagined win each way: 6.5 to 2.5, and 3.5 to 5.5.
     elo = elos(result)
     assert elo[names[0]] == pytest.approx(0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cai.report.collect import Result
 from cai.report.effects import Effect, Trend
 from cai.report.joined import AXES, Joined
-from cai.report.names import FACTORS, OUTCOMES, count, system_name
+from cai.report.names import FACTORS, OUTCOMES, SWITCHES, count, system_name
 
 SIZES = {True: 50.0, False: 0.1}
 """Effects whose power is told: of Elo, and of a share."""
@@ -215,7 +215,5 @@ def _name(factor: str) -> str:
 
 
 def _value(level: str) -> str:
-    value = json.loads(level)
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
+    value = str(json.loads(level))
+    return SWITCHES.get(value, value)

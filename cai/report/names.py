@@ -63,6 +63,7 @@ FACTORS = {
     "sft.up_to_round": "Rounds of revision",
 }
 """What experiments vary."""
+SWITCHES = {"True": "on", "False": "off"}
 OUTCOMES = {
     "harmlessness_elo": ("harmlessness", " Elo", 0),
     "helpfulness_elo": ("helpfulness", " Elo", 0),

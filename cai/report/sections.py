@@ -74,7 +74,8 @@ def prompts_of(result: Result, kind: str) -> str:
     ]
     samples = max((max(found.values(), default=1) for found in counts), default=1)
     told = n_of([len(found) for found in counts if found], *COUNTED[kind])
-    return f"{told}, {samples} replies to each" if samples > 1 else told
+    over = " over all seeds" if any(len(system.models) > 1 for system in result.systems) else ""
+    return f"{told}, {samples} replies to each{over}" if samples > 1 else told
 
 
 def _systems(result: Result) -> Iterator[Block]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cai.report.names import FACTORS, system_name
+from cai.report.names import FACTORS, SWITCHES, system_name
 from cai.results.common import Metric
 from cai.results.systems import Match, Reply, Summary
 
@@ -43,7 +44,9 @@ class System:
         """Its name for people."""
         shown, about = system_name(self.name), self.about
         for key, name in FACTORS.items():
-            about = about.replace(f"{key}=", f"{name.lower()}: ")
+            for value, word in SWITCHES.items():
+                about = re.sub(rf"{re.escape(key)}={value}\b", f"{name.lower()} {word}", about)
+            about = about.replace(f"{key}=", f"{name.lower()} ")
         return f"{shown} ({about})" if about else shown
 
     @property
