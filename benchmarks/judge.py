@@ -20,7 +20,7 @@ from pathlib import Path
 from side_by_side import settings, table
 
 from cai.config import BadRows, JudgeConfig
-from cai.contracts.judges import AXES, JudgeModels
+from cai.contracts.judges import JudgeModels
 from cai.contracts.table import stages
 from cai.data.forms import Forms
 from cai.data.paper_evals import PaperTest, read_paper_tests
@@ -32,6 +32,7 @@ from cai.judging.load import load_judge
 from cai.lm.load import load_model
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
+from cai.results.common import AXES
 
 SETS = {
     "hh-rlhf, harmless": (["hh-rlhf/harmless-base/*.jsonl.gz"], AXES),

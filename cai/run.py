@@ -19,9 +19,8 @@ from cai.lm.load import load_model
 from cai.lm.speed import measure
 from cai.pipeline.cost import Cost, cost_of
 from cai.pipeline.execute import execute
-from cai.pipeline.inventory import NEEDS, RESULT
 from cai.pipeline.plan import State, Step, plan
-from cai.pipeline.stage import TARGET, result_name
+from cai.pipeline.stage import NEEDS, RESULT, TARGET, result_name
 from cai.pipeline.store import Store
 from cai.report import collect, comparison_table, write_report
 

@@ -180,11 +180,22 @@ def _unreadable(override: str) -> str:
     return f"{shown!r} is not an override: write it as key=value"
 
 
+CHOSEN = {
+    "data.files": "data=files",
+    "feedback.labeller": "model@feedback.labeller=hub, or another model",
+    "pm.base": "model@pm.base=hub, or another model",
+}
+"""Nodes that are null until a file of a group is chosen, and which that is."""
+
+
 def _not_of_hydra(error: BaseException, words: list[str]) -> str:
     """Find the override that Python itself stumbles over while Hydra reads it."""
     chosen = "Config group override" in str(error)  # a number or null instead of a file's name
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
+        node = next((node for node in CHOSEN if f"{group}.".startswith(f"{node}.")), None)
+        if node and re.search("Unexpected type|NoneType", str(error)):
+            return f"{group} is only read by {CHOSEN[node]}: add that"
         group = group.partition("@")[0].lstrip("/")
         folder = CONF / group
         if chosen and folder.is_dir() and not (folder / f"{option}.yaml").is_file():

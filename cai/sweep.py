@@ -23,7 +23,7 @@ from cai.composition import typed
 from cai.config import Config, TrackingConfig
 from cai.errors import SecretError, UserError
 from cai.files import claim, write_text
-from cai.pipeline.inventory import RESULT
+from cai.pipeline.stage import RESULT
 from cai.sentences import explain
 from cai.sharing import share
 from cai.terminal import plain

@@ -175,7 +175,11 @@ BAD = {
     "a.url=http://h/?k=sk-secret": ["a.url=...", "can't be read"],
     "feedback.method=http://me:sk-secret@h/v1": ["feedback.method=http://...", "choice"],
     "feedback.method='http://h/v1?sk-secret'": ["feedback.method=", "http://h/v1...", "choice"],
-    "data.files.judgements.columns.revision='http://h/?k=sk-secret'": ["columns.revision holds"],
+    "data.files.judgements.columns.revision='http://h/?k=sk-secret'": [
+        "is only read by data=files"
+    ],
+    "data.files={helpful:{path:a}}": ["data.files is only read by data=files"],
+    "model.name='http://h/?k=sk-secret'": ["model.name holds an address"],
     "tracking.tags=['https://me:sk-secret@h/x']": ["tracking.tags holds an address"],
 }
 """A mistake, and what the sentence about it says."""

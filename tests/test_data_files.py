@@ -105,7 +105,10 @@ def test_rules_hold_by_the_key(tmp_path):
 
 CONTRADICTIONS = {
     "no file": (["data=files"], "data=files names no file"),
-    "not read": (["data.files.helpful.path=a"], "data.files.helpful is only read by data=files"),
+    "not read": (
+        ["data=files", "data.files.helpful.path=a", "data.source=builtin"],
+        "data.files is only read by data=files",
+    ),
     "two places": (
         ["data=files", "data.files.helpful.path=a", "data.files.helpful.hub=b/c"],
         "data.files.helpful.path and data.files.helpful.hub are both given",

@@ -10,9 +10,9 @@ import pytest
 from cai import doctor
 from cai.errors import UserError
 from cai.files import write_json, write_text
-from cai.pipeline.inventory import NEEDS, Condition, deletable, inventory, needs_of
+from cai.pipeline.inventory import Condition, deletable, inventory, needs_of
 from cai.pipeline.mend import mend
-from cai.pipeline.stage import RECORD, result_name
+from cai.pipeline.stage import NEEDS, RECORD, result_name
 from cai.pipeline.store import Store, fingerprint
 
 

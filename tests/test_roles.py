@@ -20,6 +20,7 @@ from cai.pipeline.execute import execute
 from cai.pipeline.plan import plan
 from cai.pipeline.store import Store
 from cai.results.labels import PMMetrics, PMSettings
+from cai.sentences import explain
 from cai.stages import feedback
 from cai.training.preference import score_responses
 from cai.training.reward import load_reward_model
@@ -37,6 +38,14 @@ def config(*overrides):
 def other(tmp_path_factory):
     """A model with another tokenizer."""
     return families.make(tmp_path_factory.mktemp("roles") / "model", "Qwen2")
+
+
+@pytest.mark.parametrize("node", ["pm.base", "feedback.labeller"])
+def test_a_role_without_a_model_has_no_keys(monkeypatch, node):
+    monkeypatch.setattr("sys.argv", ["cai", f"{node}.context=900"])
+    with pytest.raises(Exception) as caught:  # Hydra's own, in one sentence below
+        config(f"{node}.context=900")
+    assert f"{node}.context is only read by model@{node}=hub" in explain(caught.value)
 
 
 def test_a_role_takes_a_config_of_the_group(other):

@@ -251,7 +251,7 @@ def test_one_page_holds_the_arms_that_worked(four_arms):
     assert f"report of the sweep: {folder / 'report.html'}" in text
     page = (folder / "report.html").read_text()
     for arm in ("(pm.label_smoothing=0.0)", "(pm.label_smoothing=0.2)"):
-        assert f"RL-CAI {arm.replace('pm.label_smoothing=', 'label smoothing: ')}" in page
+        assert f"RL-CAI {arm.replace('pm.label_smoothing=', 'label smoothing ')}" in page
         assert f"rl_cai {arm}" in text
     assert "0.7" not in page.split("<script>")[0].split("pm.label_smoothing=")[-1][:4]
 

@@ -11,6 +11,11 @@ from cai.config.choices import RowFormat
 from cai.config.content import reads_file
 from cai.errors import UserError
 
+NO_FILE = (
+    "data=files names no file: give data.files.red_team.path, or that of another set, or use "
+    "data=builtin"
+)
+
 
 @dataclass
 class ColumnsConfig:
@@ -83,14 +88,11 @@ class FilesConfig:
         """Yield the sets that name rows, or something of where they are."""
         for item in fields(self):
             file = getattr(self, item.name)
-            if file.path != MISSING and (file.used or file.revision or file.subset):
+            if file.used or file.revision or file.subset:
                 yield item.name, file
 
-    def check(self, *, read: bool) -> None:
-        """Refuse what contradicts itself, or is not read.
-
-        Args:
-            read: Whether the data are taken from here.
+    def check(self) -> None:
+        """Refuse what contradicts itself, or names nothing.
 
         Raises:
             UserError: Names the key.
@@ -98,10 +100,5 @@ class FilesConfig:
         used = dict(self.used())
         for name, file in used.items():
             file.check(f"data.files.{name}")
-        if used and not read:
-            raise UserError(f"data.files.{next(iter(used))} is only read by data=files: add that")
-        if read and not used and self.red_team.path != MISSING:
-            raise UserError(
-                "data=files names no file: give data.files.red_team.path, or that of another set, "
-                "or use data=builtin"
-            )
+        if not used:
+            raise UserError(NO_FILE)

@@ -26,7 +26,7 @@ from cai.config.choices import (
     TrackingMode,
 )
 from cai.config.content import reads_folder
-from cai.config.data import FilesConfig
+from cai.config.data import NO_FILE, FilesConfig
 from cai.errors import UserError
 
 BUILTIN = Path(__file__).resolve().parents[1] / "data" / "builtin"
@@ -147,13 +147,18 @@ class DataConfig:
     bad_rows: BadRows = MISSING
     exam: int | None = count(default=None)
     seed: int = number(-SEEDS, SEEDS)
-    files: FilesConfig = field(default_factory=FilesConfig)
+    files: FilesConfig | None = MISSING
 
     def __post_init__(self) -> None:
         """Check that what is given is read."""
-        files = self.source is DataSource.files
-        self.files.check(read=files)
-        if files and (self.folder or self.revision):
+        if self.source is not DataSource.files:
+            if isinstance(self.files, FilesConfig):
+                raise UserError("data.files is only read by data=files: add that")
+            return
+        if self.files is None:
+            raise UserError(NO_FILE)
+        self.files.check()
+        if self.folder or self.revision:
             raise UserError(
                 "data.folder and data.revision are not read by data=files: give "
                 "data.files.red_team.path, or hub and revision of a set"

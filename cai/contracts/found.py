@@ -8,7 +8,7 @@ from cai.contracts.policies import Evaluation
 from cai.data.choices import HumanChoice
 from cai.errors import UserError
 from cai.files import read_json
-from cai.pipeline.inventory import RESULT
+from cai.pipeline.stage import RESULT
 from cai.results.systems import Match
 
 ARENA = "arena"

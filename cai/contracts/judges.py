@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 from cai.config import DataConfig, JudgeConfig, ModelConfig
 from cai.contracts.preferences import PMFolder
-from cai.data.choices import AXES
 from cai.jsonl import Document
 from cai.pipeline.stage import Result
 from cai.results.judge import JudgeReport
-
-__all__ = ["AXES", "JudgeModels", "JudgeSettings"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from cai.config import Labels as LabelSource
 from cai.config import RecipeConfig, Start
-from cai.contracts import assistants, costs, judges, policies, preferences
+from cai.contracts import assistants, judges, policies, preferences
 from cai.errors import UserError
 from cai.pipeline.stage import Stage, at, check
 
@@ -48,7 +48,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.helpful:run"),
         marks=_templates,
         notes=at("cai.stages.helpful:notes"),
-        cost=costs.helpful,
+        cost=at("cai.contracts.costs:helpful"),
     ),
     Stage(
         name="revise",
@@ -58,7 +58,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.revise:run"),
         marks=_templates,
         notes=at("cai.stages.revise:notes"),
-        cost=costs.revise,
+        cost=at("cai.contracts.costs:revise"),
     ),
     Stage(
         name="sft",
@@ -68,7 +68,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.sft:run"),
         marks=_templates,
         notes=at("cai.stages.sft:notes"),
-        cost=costs.sft,
+        cost=at("cai.contracts.costs:sft"),
     ),
     Stage(
         name="feedback",
@@ -78,7 +78,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.feedback:run"),
         marks=_templates,
         notes=at("cai.stages.feedback:notes"),
-        cost=costs.feedback,
+        cost=at("cai.contracts.costs:feedback"),
         shared=lambda settings: not settings.feedback.endpoint.used,
     ),
     Stage(
@@ -89,7 +89,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.pm:run"),
         marks=_templates,
         notes=at("cai.stages.pm:notes"),
-        cost=costs.pm,
+        cost=at("cai.contracts.costs:pm"),
         needs=_pm_needs,
     ),
     Stage(
@@ -100,7 +100,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.rl:run"),
         marks=_templates,
         notes=at("cai.stages.rl:notes"),
-        cost=costs.rl,
+        cost=at("cai.contracts.costs:rl"),
         needs=_rl_needs,
     ),
     Stage(
@@ -111,7 +111,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.judge:run"),
         marks=_templates,
         notes=at("cai.stages.judge:notes"),
-        cost=costs.judge,
+        cost=at("cai.contracts.costs:judge"),
     ),
     Stage(
         name="evaluate",
@@ -121,7 +121,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         run=at("cai.stages.evaluate:run"),
         marks=_templates,
         notes=at("cai.stages.evaluate:notes"),
-        cost=costs.evaluate,
+        cost=at("cai.contracts.costs:evaluate"),
         needs=_evaluate_needs,
     ),
 )

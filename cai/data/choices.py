@@ -16,8 +16,8 @@ from cai.data.source import Source
 from cai.data.values import quoted, text_of
 from cai.dialogue import check_prompt, read_messages
 from cai.errors import UserError
+from cai.results.common import AXES
 
-AXES = ("harmlessness", "helpfulness")
 OUTCOMES = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from cai.config import DataConfig, FileConfig
 from cai.config.content import located
+from cai.config.data import NO_FILE
 from cai.data.folder import read_folder
 from cai.data.forms import COLUMNS, Forms
 from cai.data.hub import HubSet
 from cai.data.rows import read_rows, some
 from cai.data.sets import Sets, without_repeats
 from cai.data.source import Source
+from cai.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,8 @@ def read_files(config: DataConfig) -> Sets:
         UserError: If a file can't be read, has no rows, lacks a column, or has a row that can't be
             used and ``data.bad_rows=strict``.
     """
+    if config.files is None:
+        raise UserError(NO_FILE)
     named = {item.name: getattr(config.files, item.name) for item in fields(config.files)}
     given: dict[str, Any] = {
         name: _read(config, name, file) for name, file in named.items() if file.used

@@ -11,7 +11,7 @@ from cai.algorithms.elo import RATINGS, fit
 from cai.config import BadRows, ComparisonPrinciple
 from cai.constitution.principles import load_constitution
 from cai.contracts.found import match_of_choice
-from cai.data.choices import AXES, read_choices
+from cai.data.choices import read_choices
 from cai.data.records import Prompt
 from cai.errors import UserError
 from cai.evaluation.judged import comparison, pairs_of
@@ -19,6 +19,7 @@ from cai.evaluation.measures import Metrics, anchor_of, contests_of, elo, match_
 from cai.evaluation.systems import Context, System
 from cai.labelling.answers import Answerer, Asked, FeedbackModel, FewShots, both_orders
 from cai.labelling.choice import MultipleChoice
+from cai.results.common import AXES
 from cai.results.systems import Match, Reply
 from cai.seeds import draw
 

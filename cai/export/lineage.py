@@ -9,8 +9,7 @@ from pathlib import Path
 from cai.contracts.policies import Evaluation
 from cai.errors import UserError
 from cai.files import read_json, sha256_of
-from cai.pipeline.inventory import RESULT
-from cai.pipeline.stage import RECORD, TARGET, Result, result_name
+from cai.pipeline.stage import RECORD, RESULT, TARGET, Result, result_name
 from cai.results.systems import Summary
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cai.config import HardwareConfig, JudgeConfig, JudgeMethod, JudgeSource
-from cai.contracts.judges import AXES, JudgeModels
+from cai.contracts.judges import JudgeModels
 from cai.judging.asking import connect
 from cai.judging.folder import load_folder
 from cai.judging.judge import Judge
@@ -13,6 +13,7 @@ from cai.judging.readout import load_readout
 from cai.judging.trained import load_trained
 from cai.lm.embedded import cache_folder
 from cai.lm.language_model import LanguageModel
+from cai.results.common import AXES
 
 
 def load_judge(

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from cai.algorithms.calibration import Array, fit_temperature, sigmoid
 from cai.algorithms.probe import fit_direction
-from cai.contracts.judges import AXES, JudgeModels
+from cai.contracts.judges import JudgeModels
 from cai.data.records import Comparison
 from cai.data.splits import family
 from cai.files import replacing
@@ -26,6 +26,7 @@ from cai.judging.judge import Judged
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
 from cai.lm.states import end_states
+from cai.results.common import AXES
 from cai.training.preference import pair_tree
 
 FILE = "readout.safetensors"

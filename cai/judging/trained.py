@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cai.config import HardwareConfig
-from cai.contracts.judges import AXES, JudgeModels
+from cai.contracts.judges import JudgeModels
 from cai.judging.judge import Judged
 from cai.lm.heads import load_scalar_model
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
+from cai.results.common import AXES
 from cai.training.rollouts import RewardModel
 
 

@@ -16,13 +16,8 @@ from cai.errors import UserError
 from cai.files import ASIDE, SCRATCH, read_json, remove, sweep
 from cai.parts import LEDGER, PARTIAL, is_file
 from cai.pipeline.mend import faults
-from cai.pipeline.stage import RECORD, Result, result_name
+from cai.pipeline.stage import NEEDS, RECORD, RESULT, Result, result_name
 from cai.pipeline.store import fault_of
-
-NEEDS = "needs.json"
-"""In the folder of a run: names of the results that it asked for."""
-RESULT = "result.json"
-"""In the folder of a run that reached an evaluation: where that is."""
 
 
 class Condition(StrEnum):

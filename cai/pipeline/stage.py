@@ -22,6 +22,10 @@ from cai.tracking import Tracker
 RECORD = "artifact.json"
 TARGET = "target.json"
 """In the folder of a run: where the result of its target stage is."""
+NEEDS = "needs.json"
+"""In the folder of a run: names of the results that it asked for."""
+RESULT = "result.json"
+"""In the folder of a run that reached an evaluation: where that is."""
 
 HOW = frozenset(
     {"dry_run", "experiment", "hardware", "sampler", "trainer", "tracking", "stage", "outputs"}

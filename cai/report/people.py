@@ -14,9 +14,9 @@ from cai.algorithms.calibration import Interval, clustered_bootstrap
 from cai.algorithms.elo import RATINGS, Contest, rate
 from cai.contracts.found import choices_of, match_of_choice
 from cai.contracts.policies import Evaluation
-from cai.data.choices import AXES, choices_in
+from cai.data.choices import choices_in
 from cai.report.systems import Named
-from cai.results.common import Metric
+from cai.results.common import AXES, Metric
 from cai.results.systems import Match, Reply, Summary
 
 RESAMPLES = 300

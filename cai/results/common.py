@@ -13,6 +13,8 @@ Messages = Annotated[
     Conversation, BeforeValidator(read_messages), PlainSerializer(to_messages, when_used="json")
 ]
 """A conversation, written as ``[{"role": ..., "content": ...}, ...]``."""
+AXES = ("harmlessness", "helpfulness")
+"""What systems are compared on."""
 Numbers = dict[str, int | float]
 """The numbers of a training step, by name; ``step`` counts from 0."""
 

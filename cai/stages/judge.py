@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cai.config import JudgeSource
 from cai.contracts.assistants import NoInputs
-from cai.contracts.judges import AXES, JudgeModels, JudgeSettings
+from cai.contracts.judges import JudgeModels, JudgeSettings
 from cai.data.pairs import read_pairs
 from cai.data.records import Comparison
 from cai.data.sources import JudgeData, load_corpus
@@ -18,6 +18,7 @@ from cai.judging.learn import SEED, learn
 from cai.judging.load import load_judge, names
 from cai.lm.load import load_chat, load_model
 from cai.pipeline.stage import Job
+from cai.results.common import AXES
 from cai.results.judge import JudgeExam, JudgeReport
 from cai.sampling.fitting import Fitting, Sifted
 from cai.training.trainer import seed_everything
