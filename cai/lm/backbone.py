@@ -119,7 +119,7 @@ def _stance(network: PreTrainedModel) -> AbstractContextManager[None]:
 
     Sampling goes through caches that grow by a token at a time: compiling that pays for nothing.
     """
-    if torch.is_grad_enabled() or not getattr(network, COMPILED, False):
+    if torch.is_grad_enabled() or not is_compiled(network):
         return nullcontext()
     return cast(AbstractContextManager[None], torch.compiler.set_stance("force_eager"))
 
@@ -129,6 +129,11 @@ def compile_blocks(network: PreTrainedModel) -> None:
     for layer in blocks(network):
         layer.compile(dynamic=True)
     setattr(network, COMPILED, True)
+
+
+def is_compiled(network: PreTrainedModel) -> bool:
+    """Tell whether the layers have been compiled."""
+    return getattr(network, COMPILED, False)
 
 
 def blocks(network: PreTrainedModel) -> list[GradientCheckpointingLayer]:

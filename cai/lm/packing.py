@@ -2,19 +2,30 @@
 
 A row reads ``prompt, response 1, response 2, ...``. Every response attends to the prompt and to
 itself, and its positions go on from the prompt, so hidden states equal those of separate
-sequences. Rows are padded on the right, where causal attention never looks.
+sequences. Rows are padded on the right, where causal attention never looks. What all rows of a
+batch begin with, such as the system prompt of a chat template, is computed once, too, where
+arithmetic is what takes the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
-from cai.lm.backbone import Sight, causal_lm, n_layers, run_all_layers, run_backbone
+from cai.lm.backbone import (
+    Sight,
+    blocks,
+    causal_lm,
+    is_compiled,
+    n_layers,
+    run_all_layers,
+    run_backbone,
+)
 from cai.lm.cache import PrefixCache
 
 SHARED_TOKENS = 16
@@ -47,6 +58,7 @@ class Packed(NamedTuple):
         response: Which response each belongs to, [M], in 0..R-1.
         offset: Its place in that response, [M].
         last: Row and position of each response's last token, [R, 2].
+        shared: How many tokens all rows begin with.
     """
 
     ids: Tensor
@@ -58,6 +70,7 @@ class Packed(NamedTuple):
     response: Tensor
     offset: Tensor
     last: Tensor
+    shared: int = 0
 
     @property
     def mask(self) -> Tensor | None:
@@ -80,9 +93,11 @@ class Packed(NamedTuple):
 
     def to(self, device: torch.device) -> Packed:
         """Move every tensor."""
-        part = None if self.part is None else self.part.to(device)
-        moved = {name: each.to(device) for name, each in self._asdict().items() if name != "part"}
-        return Packed(part=part, **moved)
+        moved: dict[str, Any] = {
+            name: each.to(device) if isinstance(each, Tensor) else each
+            for name, each in self._asdict().items()
+        }
+        return Packed(**moved)
 
     def grid(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Spread flat values [M] over [R, T], T being the longest response."""
@@ -129,6 +144,7 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
         response=response_of,
         offset=offset_of,
         last=torch.tensor(last),
+        shared=shared_beginning([tree.prompt for tree in trees]),
     )
 
 
@@ -140,7 +156,33 @@ def hidden_states(model: nn.Module, packed: Packed, cache: PrefixCache | None = 
         packed: The batch.
         cache: Holds what comes before every row; takes the keys and values of the rows.
     """
+    if cache is None and packed.shared and _arithmetic_counts(causal_lm(model)):
+        return _behind_shared(model, packed)
     return run_backbone(model, packed.ids, *_places(packed, cache), cache)
+
+
+def _arithmetic_counts(network: PreTrainedModel) -> bool:
+    """Tell whether fewer tokens are worth a second pass over the layers.
+
+    A GPU waits for that longer than for some tokens more. Layers that compute their activations
+    twice take no keys and values of earlier tokens, and compiled ones should not meet them.
+    """
+    apart = is_compiled(network) or any(layer.gradient_checkpointing for layer in blocks(network))
+    return network.device.type == "cpu" and not apart
+
+
+def _behind_shared(model: nn.Module, packed: Packed) -> Tensor:
+    """Compute what all rows begin with once, and the rest behind it; gradients go through both."""
+    n, rows = packed.shared, len(packed.ids)
+    mask = packed.mask
+    if mask is None:
+        mask = _causal(packed.ids.shape[1], packed.ids.device)
+    before = PrefixCache(n_layers(model))
+    first = run_backbone(model, packed.ids[:1, :n], packed.positions[:1, :n], None, before)
+    cache = PrefixCache(n_layers(model), before)
+    sight = Sight(mask[:, :, n:], packed.positions)
+    rest = run_backbone(model, packed.ids[:, n:], packed.positions[:, n:], sight, cache)
+    return torch.cat([first.expand(rows, -1, -1), rest], dim=1)
 
 
 def all_hidden_states(

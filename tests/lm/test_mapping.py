@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from cai.lm import mapping, score
-from cai.lm.backbone import n_layers
+from cai.lm import mapping, packing, score
+from cai.lm.backbone import COMPILED, blocks, n_layers
 from cai.lm.mapping import WIDEST, join, map_responses
-from cai.lm.packing import SHARED_TOKENS, Tree, shared_beginning
+from cai.lm.packing import SHARED_TOKENS, Tree, hidden_states, pack, shared_beginning
 from cai.lm.score import token_logprobs
 from cai.lm.states import end_states
 
@@ -114,3 +114,56 @@ def test_every_prompt_keeps_a_token_that_predicts_its_reply():
 
 def test_nothing_is_read_of_nothing(model):
     assert map_responses(model, [], 10, lambda packed, before: packed.ids) == []
+
+
+ROWS = [Tree([*SYSTEM, *range(n)], [[8, 9, n], [10]]) for n in (1, 3, 2)]
+"""A batch as a training reads it."""
+
+
+def tokens_of(monkeypatch):
+    """Take down how many tokens each pass over the layers computes."""
+    seen = []
+    inner = packing.run_backbone
+
+    def counting(network, ids, *rest):
+        seen.append(ids.numel())
+        return inner(network, ids, *rest)
+
+    monkeypatch.setattr(packing, "run_backbone", counting)
+    return seen
+
+
+@pytest.mark.parametrize("responses", [1, 2])
+def test_a_training_step_computes_the_shared_beginning_once(monkeypatch, model, responses):
+    trees = [Tree(tree.prompt, tree.responses[:responses]) for tree in ROWS]
+    packed = pack(trees)
+    rows, width = packed.ids.shape
+    seen = tokens_of(monkeypatch)
+    whole = hidden_states(model, packed)
+    assert seen == [packed.shared, rows * (width - packed.shared)]
+    assert packed.shared == SHARED_TOKENS
+    alone = hidden_states(model, packed._replace(shared=0))
+    torch.testing.assert_close(
+        whole[packed.row, packed.before], alone[packed.row, packed.before], atol=1e-5, rtol=0
+    )
+    gradients = []
+    for states in (whole, alone):
+        model.zero_grad()
+        states[packed.row, packed.before].square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    for together, apart in zip(*gradients, strict=True):
+        torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["compiled", "computed twice"])
+def test_layers_that_take_no_earlier_keys_read_whole_rows(monkeypatch, model, kind):
+    packed = pack(ROWS)
+    seen = tokens_of(monkeypatch)
+    if kind == "compiled":
+        monkeypatch.setattr(model, COMPILED, True, raising=False)
+    else:
+        for layer in blocks(model):
+            monkeypatch.setattr(layer, "gradient_checkpointing", True)
+    with torch.no_grad():
+        hidden_states(model, packed)
+    assert seen == [packed.ids.numel()]
