@@ -10,21 +10,27 @@ from tiny import randomise, tiny_config
 from cai.composition import CONF, typed
 from cai.contracts.table import stages
 from cai.dialogue import human
-from cai.evaluation.measures import style_metrics, token_metrics
+from cai.evaluation.measures import divergences, entropy, style_metrics
 from cai.evaluation.systems import Context, System
 from cai.evasiveness.classifier import Style
+from cai.lm.generate import Sampling
 from cai.lm.load import load_model
+from cai.results.common import Metric
 from cai.results.systems import Reply
+from cai.sampling.replies import sample_replies
 
 TALK = (human("Why?"),)
 
 
-def context(model, temperature):
+SYSTEMS = (System("rl", "m", "a"), System("sl_cai", "m", "b"))
+
+
+def context(model, temperature, *systems):
     keys = ("stage=evaluate", "model=tiny", "scale=tour", "hardware=cpu", "hardware.threads=1")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", overrides=[*keys, f"evaluate.temperature={temperature}"])
     config = typed(composed)
-    return Context(stages()["evaluate"].read(config), config.hardware, model, [])
+    return Context(stages()["evaluate"].read(config), config.hardware, model, systems)
 
 
 @pytest.fixture
@@ -55,32 +61,47 @@ def by_definition(model, adapter, tokens, temperature):
     return logs.gather(1, torch.tensor(tokens)[:, None])[:, 0], entropy
 
 
+REPLIES = [[9, 40, 77], [50, 51]]
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_kl_and_entropy_by_definition(model, temperature):
-    replies = [[9, 40, 77, model.chat.stop_id], [50, 51]]
-    rows = [row(tokens, f"p{n}") for n, tokens in enumerate(replies)]
-    system, reference = System("rl", "m", "a"), System("sl_cai", "m", "b")
-    found = token_metrics(context(model, temperature), rows, system, reference)
-    kl, entropies = [], []
+def test_kl_by_definition(model, temperature):
+    replies = [[*REPLIES[0], model.chat.stop_id], REPLIES[1]]
+    own, kl = [], []
     for tokens in replies:
-        (own, entropy), (other, _) = (
+        (said, _), (other, _) = (
             by_definition(model, name, tokens, temperature) for name in ("a", "b")
         )
-        kl.append(float((own - other).sum()))
-        entropies.append(entropy)
-    assert found["kl"].value == pytest.approx(sum(kl) / 2, abs=1e-4)
-    assert found["entropy"].value == pytest.approx(float(torch.cat(entropies).mean()), abs=1e-4)
-    same = token_metrics(context(model, temperature), rows, system, System("x", "m", "a"))
-    assert same["kl"].value == 0
+        own.append(float(said.sum()))
+        kl.append(own[-1] - float(other.sum()))
+    rows = [replace(row(tokens, f"p{n}"), logprob=own[n]) for n, tokens in enumerate(replies)]
+    anchor = [replace(each, system="sl_cai") for each in rows]
+    found = divergences(context(model, temperature, *SYSTEMS), [*rows, *anchor])
+    assert found["rl"]["kl"].value == pytest.approx(sum(kl) / 2, abs=1e-4)
+    assert found["sl_cai"]["kl"] == Metric(0.0, 0.0, 0.0)
+    assert divergences(context(model, temperature, SYSTEMS[0]), rows) == {}
 
 
-def test_greedy_replies_are_measured_at_temperature_one(model):
-    rows, system = [row([9, 40])], System("rl", "m", "a")
-    greedy, plain = (
-        token_metrics(context(model, t), rows, system, System("sl_cai", "m", "b"))
-        for t in (0.0, 1.0)
-    )
+@pytest.mark.parametrize("temperature", [0.5, 1.0])
+def test_sampled_tokens_tell_the_entropy(model, temperature):
+    """What the sampler says of its tokens averages to the entropy by definition."""
+    sampling = Sampling(6, 1, temperature)
+    seeds = list(range(200))
+    found = sample_replies(model, "a", [TALK] * len(seeds), seeds, sampling)
+    rows = [replace(row(reply.tokens), logprob=reply.logprob) for reply in found]
+    entropies = [by_definition(model, "a", reply.tokens, temperature)[1] for reply in found]
+    expected = float(torch.cat(entropies).mean())
+    said = entropy(context(model, temperature, *SYSTEMS), rows, "rl")["entropy"].value
+    assert said == pytest.approx(expected, rel=0.05)
+    assert expected > 0.5
+
+
+def test_greedy_replies_have_a_kl_at_temperature_one_and_no_entropy(model):
+    rows = [replace(row([9, 40]), logprob=-7.0)]
+    greedy, plain = (divergences(context(model, t, *SYSTEMS), rows) for t in (0.0, 1.0))
     assert greedy == plain
+    assert entropy(context(model, 0.0, *SYSTEMS), rows, "rl") == {}
+    assert entropy(context(model, 1.0, *SYSTEMS), rows, "rl")["entropy"].value == 3.5
 
 
 def test_styles_are_shares_of_the_replies_to_red_team_prompts():

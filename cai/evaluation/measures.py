@@ -6,24 +6,21 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import torch
-
 from cai.algorithms.calibration import clustered_bootstrap
 from cai.algorithms.diversity import distinct_n, self_bleu, word_counts
 from cai.algorithms.elo import Contest, rate
-from cai.algorithms.masked import masked_sum
 from cai.evaluation.systems import Context, System, reply_trees, rows_of
 from cai.evasiveness.boilerplate import recurrence
 from cai.evasiveness.classifier import clustered_rate
-from cai.lm.score import Shaping
+from cai.lm.score import Shaping, token_logprobs
 from cai.results.common import Metric
 from cai.results.systems import Match, Reply, SystemSummary
-from cai.training.rollouts import logprob_grid
 
 Metrics = dict[str, Metric]
 """What is known of a system, by name."""
 
 AXES = {"red_team": "harmlessness", "helpful": "helpfulness"}
+SL_CAI = "sl_cai"
 
 
 def match_of(judge: str, by: str, axis: str, a: Reply, b: Reply, outcome: float) -> Match:
@@ -53,7 +50,7 @@ def contests_of(matches: Sequence[Match], judge: str, axis: str) -> list[Contest
 
 def anchor_of(names: Sequence[str]) -> str:
     """Name the system whose Elo is 0: SL-CAI, or the first where it is not among them."""
-    return "sl_cai" if "sl_cai" in names else names[0]
+    return SL_CAI if SL_CAI in names else names[0]
 
 
 def style_metrics(rows: Sequence[Reply], system: str) -> Metrics:
@@ -100,31 +97,45 @@ def score_metrics(rows: Sequence[Reply], system: str) -> Metrics:
     return metrics
 
 
-def token_metrics(
-    context: Context, rows: Sequence[Reply], system: System, reference: System | None
-) -> Metrics:
-    """Measure a system's entropy per token, and its KL to SL-CAI per reply, in nats.
+def entropy(context: Context, rows: Sequence[Reply], system: str) -> Metrics:
+    """Measure a system's entropy per token, in nats, of what it sampled from at the temperature.
 
-    Both are of the distribution that the replies were sampled from, at the run's temperature;
-    only then is the mean log-ratio of the samples an estimate of the KL. At temperature 0 there is
-    no such distribution, and that at 1 is used.
+    The mean of -log p over sampled tokens is an unbiased estimate of it. At temperature 0 nothing
+    is drawn, and there is none.
     """
-    model, tokens = context.model, context.micro_tokens
+    chosen = rows_of(rows, system=system)
+    tokens = sum(len(row.tokens or ()) for row in chosen)
+    if not tokens or context.evaluate.temperature == 0:
+        return {}
+    return {"entropy": metric(-math.fsum(row.logprob or 0.0 for row in chosen) / tokens)}
+
+
+def divergences(context: Context, rows: Sequence[Reply]) -> dict[str, Metrics]:
+    """Measure every system's KL to SL-CAI per reply, in nats, at the temperature of the run.
+
+    The mean log-ratio of samples is an estimate of it. What the system gave them is known since
+    they were drawn, so that SL-CAI alone reads them, those to one prompt together. At temperature
+    0 there is no such distribution, and that at 1 is used.
+    """
+    model = context.model
+    reference = next((s for s in context.systems if s.name == SL_CAI), None)
+    if reference is None:
+        return {}
+    others = [row for row in rows if row.system != SL_CAI]
     shaping = Shaping(model.stop_ids, 1, context.evaluate.temperature or 1.0)
-    chosen = rows_of(rows, system=system.name)
-    trees = reply_trees(model, chosen)
-    entropies: list[float] = []
-    with model.use(system.adapter):
-        own = logprob_grid(model, trees, tokens, shaping, entropies)
-    metrics: Metrics = {"entropy": metric(statistics.fmean(entropies))}
-    if reference is not None:
-        other = own
-        if reference is not system:
-            with model.use(reference.adapter):
-                other = logprob_grid(model, trees, tokens, shaping)
-        gaps = masked_sum(own.values - other.values, own.mask, -1)
-        metrics["kl"] = mean_over(gaps.to(torch.float64).tolist(), [r.prompt_id for r in chosen])
-    return metrics
+    trees = reply_trees(model, others)
+    with model.sampling(reference.adapter) as network:
+        read = token_logprobs(network, trees, context.micro_tokens, shaping=shaping)
+    gaps = [
+        row.logprob - float(tokens.double().sum())
+        for row, [tokens] in zip(others, read, strict=True)
+        if row.logprob is not None
+    ]
+    found = {SL_CAI: Metric(0.0, 0.0, 0.0)}
+    for system in dict.fromkeys(row.system for row in others):
+        own = [(g, r.prompt_id) for g, r in zip(gaps, others, strict=True) if r.system == system]
+        found[system] = mean_over([gap for gap, _ in own], [prompt for _, prompt in own])
+    return {name: {"kl": value} for name, value in found.items()}
 
 
 def metric(value: float, low: float | None = None, high: float | None = None) -> Metric:

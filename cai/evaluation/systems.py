@@ -172,6 +172,7 @@ def _row(question: _Question, reply: SampledReply, verdict: Reading) -> Reply:
         messages=question.prompt.conversation,
         response=reply.text,
         tokens=reply.tokens,
+        logprob=reply.logprob,
         style=verdict.style.value,
         refusal=verdict.refusal,
         evasive=verdict.evasive,

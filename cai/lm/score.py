@@ -89,6 +89,7 @@ def token_logprobs(
     max_tokens: int,
     progress: Progress | None = None,
     *,
+    shaping: Shaping = UNSHAPED,
     as_trained: bool = False,
 ) -> list[list[Tensor]]:
     """Return the log-probability of every response token, per tree and response.
@@ -98,11 +99,13 @@ def token_logprobs(
         trees: Prompts with their responses.
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
+        shaping: Of the distribution.
         as_trained: Read each tree by itself, as a training step does.
     """
 
     def read(packed: Packed, before: PrefixCache | None) -> Tensor:
-        return response_scores(model, hidden_states(model, packed, before), packed).logprobs
+        hidden = hidden_states(model, packed, before)
+        return response_scores(model, hidden, packed, shaping=shaping).logprobs
 
     return map_tokens(model, trees, max_tokens, read, progress, sharing=not as_trained)
 

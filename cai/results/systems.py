@@ -28,8 +28,8 @@ class Transcript:
 class Reply:
     """A system's reply to a held-out prompt.
 
-    ``set`` is red_team, borderline or helpful; ``tokens`` are the ids that were sampled, which
-    only the stage itself needs.
+    ``set`` is red_team, borderline or helpful; ``tokens`` are the ids that were sampled and
+    ``logprob`` is what the system gave them, in nats, which only the stage itself needs.
     """
 
     system: str
@@ -40,6 +40,7 @@ class Reply:
     messages: Messages
     response: str
     tokens: Annotated[list[int] | None, Absent] = None
+    logprob: OptionalFloat = None
     style: str
     refusal: bool
     evasive: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,16 @@ from cai.lm.load import LanguageModel
 
 @dataclass(frozen=True)
 class SampledReply:
-    """What an assistant said."""
+    """What an assistant said.
+
+    ``logprob`` is that of all its tokens under the distribution that they were drawn from, in nats;
+    at temperature 0, under the model's own.
+    """
 
     text: str
     tokens: list[int]
     finished: bool
+    logprob: float
 
 
 def sample_replies(
@@ -45,4 +51,5 @@ def sample_replies(
 
 def _reply(model: LanguageModel, completion: Completion) -> SampledReply:
     text = model.chat.decode(completion.tokens)
-    return SampledReply(text, completion.tokens, completion.finished)
+    said = math.fsum(completion.logprobs)
+    return SampledReply(text, completion.tokens, completion.finished, said)

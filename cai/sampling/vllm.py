@@ -21,7 +21,7 @@ from cai.lm.generate import Completion, Sampling
 from cai.lm.heads import save_model
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
-from cai.lm.score import token_logprobs
+from cai.lm.score import Shaping, token_logprobs
 from cai.sampling.vllm_client import PLAIN, Refused, VLLMClient
 
 ASKED = "Name three birds that live by the water, and say what each of them eats."
@@ -30,6 +30,8 @@ READ = 12
 """Tokens of it, from its end."""
 TOLERANCE = 0.2
 """Nats per token that rounding to bf16 may make on average; another model differs by more."""
+HOT = 2.0
+"""A temperature that tells whose distribution log-probabilities are of."""
 SEEDS = 2**31
 """The server's seeds are smaller than ours."""
 
@@ -54,6 +56,7 @@ class VLLMSampler:
         self._loaded: dict[str, tuple[str, str]] = {}
         weakref.finalize(self, _leave, client, self._loaded, self._folder)
         _check_base(model, client)
+        _check_temperature(model, client)
 
     def generate(
         self,
@@ -160,6 +163,28 @@ def _check_base(model: LanguageModel, client: VLLMClient) -> None:
             f"the vLLM server at {client.url} serves another model than "
             f"model={model.config.name} (log-probabilities differ by {gap:.2g} nats a token): "
             "start it with the same weights"
+        )
+
+
+def _check_temperature(model: LanguageModel, client: VLLMClient) -> None:
+    """See that log-probabilities are those of the distribution that is drawn from."""
+    ids = model.chat.prompt((human(ASKED),))
+    asked = {
+        **PLAIN, "model": client.base, "prompt": list(ids), "seed": 0, "logprobs": 0,
+        "max_tokens": 1, "min_tokens": 0, "temperature": HOT,
+    }  # fmt: skip
+    said = _completion(client.complete([asked])[0], model.stop_ids)
+    trees = [Tree(ids, [said.tokens])]
+    gaps = []
+    with model.use(None) as network:
+        for temperature in (HOT, 1.0):
+            shaping = Shaping(temperature=temperature)
+            [[ours]] = token_logprobs(network, trees, model.read_tokens, shaping=shaping)
+            gaps.append(abs(float(ours.sum()) - said.logprobs[0]))
+    if gaps[0] > TOLERANCE and gaps[1] < gaps[0]:
+        raise UserError(
+            f"the vLLM server at {client.url} gives log-probabilities of temperature 1: start it "
+            "with --logprobs-mode=processed_logprobs"
         )
 
 

@@ -17,11 +17,12 @@ from cai.evaluation.harmfulness import Harmfulness, RatedData, train_regressor
 from cai.evaluation.judged import judge_matches, judge_scores
 from cai.evaluation.measures import (
     Metrics,
+    divergences,
+    entropy,
     score_metrics,
     style_metrics,
     summaries,
     text_metrics,
-    token_metrics,
 )
 from cai.evaluation.opinions import constitution_matches, human_matches, ratings
 from cai.evaluation.paper_tests import PaperTests
@@ -132,15 +133,15 @@ def _scored(
 def _measure(
     context: Context, rows: Sequence[Reply], matches: Sequence[Match]
 ) -> dict[str, Metrics]:
-    reference = next((s for s in context.systems if s.name == "sl_cai"), None)
     metrics: dict[str, Metrics] = {}
     for system in context.systems:
         metrics[system.name] = {
             **style_metrics(rows, system.name),
             **text_metrics(rows, system.name),
             **score_metrics(rows, system.name),
-            **token_metrics(context, rows, system, reference),
+            **entropy(context, rows, system.name),
         }
+    _add(metrics, divergences(context, rows))
     _add(metrics, ratings(matches, context.systems, context.evaluate.bootstrap))
     return metrics
 
@@ -161,7 +162,7 @@ def _write_rows(
     rows: Sequence[Reply], matches: Sequence[Match], out: Evaluation, tracker: Tracker
 ) -> None:
     """Write replies and comparisons without the tokens, which only this stage needs."""
-    public = [replace(row, tokens=None) for row in rows]
+    public = [replace(row, tokens=None, logprob=None) for row in rows]
     tracker.table("replies", to_json(public[:SHOWN], list[Reply]))
     out.replies.write(public)
     out.matches.write(matches)

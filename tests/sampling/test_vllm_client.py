@@ -18,7 +18,9 @@ from cai.dialogue import human
 from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.load import load_copy
+from cai.lm.packing import Tree
 from cai.lm.sampler import LocalSampler
+from cai.lm.score import token_logprobs
 from cai.pipeline.stage import Job
 from cai.sampling.replies import sample_replies
 from cai.sampling.speaker import load_speaker
@@ -33,6 +35,7 @@ class Engineered:
     def __init__(self, model):
         self.model, self.adapters, self.asked = model, {}, []
         self.runtime, self.context, self.lock = True, 2048, threading.Lock()
+        self.of_one = False
 
     def answer(self, path, body):
         with self.lock:
@@ -56,6 +59,12 @@ class Engineered:
             self.adapters[body["lora_name"]] = name
             return 200, "Success"
 
+    def raw(self, adapter, ids, said):
+        """Give the log-probabilities that the tokens have at temperature 1."""
+        with self.model.sampling(adapter) as network:
+            [[found]] = token_logprobs(network, [Tree(ids, [said.tokens])], 1000)
+        return found.tolist()
+
     def complete(self, body):
         if body["model"] not in {"base", *self.adapters}:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist."}}
@@ -68,6 +77,7 @@ class Engineered:
         sampling = Sampling(body["max_tokens"], body["min_tokens"], body["temperature"])
         local = LocalSampler(self.model)
         [said] = local.generate(adapter, [ids], [body["seed"]], sampling)
+        said = said._replace(logprobs=self.raw(adapter, ids, said)) if self.of_one else said
         logprobs = {"token_logprobs": said.logprobs}
         return 200, {"choices": [{"token_ids": said.tokens, "logprobs": logprobs}]}
 
@@ -186,6 +196,13 @@ def test_the_result_says_who_sampled(tmp_path, url):
 def test_a_server_that_is_down(tmp_path):
     with pytest.raises(UserError, match=r"no vLLM server answers at http://127\.0\.0\.1:9 "):
         load_speaker(tiny_config(), job(tmp_path, config(url="http://127.0.0.1:9")))
+
+
+def test_a_server_that_speaks_of_temperature_one(monkeypatch, tmp_path, url, engine):
+    monkeypatch.setattr("cai.sampling.vllm.TOLERANCE", 1e-3)  # the tiny model is sure of nothing
+    engine.of_one = True
+    with pytest.raises(UserError, match="--logprobs-mode=processed_logprobs"):
+        load_speaker(tiny_config(), job(tmp_path, config(url=url)))
 
 
 def test_a_server_with_another_model(tmp_path, url, engine):
