@@ -22,9 +22,10 @@ from sklearn.linear_model import LogisticRegression
 from cai.evasiveness.classifier import Style
 from cai.evasiveness.features import extract
 from cai.evasiveness.readout import Readout, look
-from cai.evasiveness.states import Reach, base_fingerprint
+from cai.evasiveness.states import Reach
 from cai.evasiveness.text import clean_reply, plain
 from cai.lm.load import LanguageModel
+from cai.lm.prepared import base_fingerprint
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""The helpful assistant that ships: taken where everything matches, and made for what is here."""
+"""What ships: taken where everything matches, made afresh elsewhere, and made for what is here."""
 
 import json
 import logging
@@ -7,16 +7,26 @@ import shutil
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+from tiny import randomise
 
 from cai.composition import CONF, typed
-from cai.config import HelpfulConfig
+from cai.config import ComparisonPrinciple, HelpfulConfig
 from cai.config.nodes import PREPARED
+from cai.constitution.principles import load_constitution
 from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
+from cai.data.records import Comparison, Prompt
+from cai.data.sources import load_corpus
+from cai.dialogue import human
+from cai.judging import readout
+from cai.labelling import probe
+from cai.labelling.answers import FeedbackModel
 from cai.lm.language_model import ADAPTER_FILE
 from cai.lm.load import load_model
-from cai.lm.prepared import RECORD, misfit, ship
+from cai.lm.prepared import RECORD, digest_of, misfit, ship, weights_fingerprint
 from cai.pipeline.stage import Job
-from cai.stages import helpful
+from cai.results.common import AXES
+from cai.stages import feedback, helpful
 from cai.tracking import Tracker
 
 TOUR = ("model=tiny", "scale=tour", "tracking=off", "hardware=cpu", "hardware.threads=1")
@@ -48,8 +58,9 @@ def shipped(tmp_path_factory):
     model.add_adapter("other", 0)
     for parameter in model.adapter_parameters("other"):
         parameter.data += 0.01
-    ship(model, "other", helpful.made_for(settings_of(config), model), folder)
     weights = {key: value.clone() for key, value in model.adapter_state("other").items()}
+    low = {key: value.to(torch.bfloat16) for key, value in weights.items()}
+    ship(low, helpful.made_for(settings_of(config), model), folder)
     return folder, weights
 
 
@@ -113,3 +124,95 @@ def test_the_one_in_the_package_is_of_the_defaults_and_of_the_built_in_data(tiny
     for key in ("lora", "data", "seed", "recipe"):
         assert record[key] == wanted[key], key
     assert sum(path.stat().st_size for path in PREPARED.iterdir()) <= 12e6
+
+
+# Directions
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """Count how often a direction is fitted."""
+    seen = []
+    for module in (readout, probe):
+
+        def counting(gaps, shrinkage, inner=module.fit_direction):
+            seen.append(len(gaps))
+            return inner(gaps, shrinkage)
+
+        monkeypatch.setattr(module, "fit_direction", counting)
+    return seen
+
+
+def pairs(n):
+    return [
+        Comparison(Prompt(f"p{i}", "k", (human(f"Question {i}?"),)), "good", f"bad {i}", 1.0, "x")
+        for i in range(n)
+    ]
+
+
+def test_a_direction_of_the_judge_is_taken_for_its_own_comparisons_alone(
+    monkeypatch, tiny, tmp_path, fits
+):
+    monkeypatch.setattr(readout, "PREPARED", tmp_path)
+    made = readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
+    assert fits
+    ship(made.state, readout.made_for(tiny, pairs(6)), tmp_path / "helpfulness", readout.FILE)
+    fits.clear()
+    again = readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
+    assert not fits
+    assert again.offset == made.offset
+    assert (again.weights == made.weights).all()
+    readout.direction_of(tiny, "harmlessness", pairs(6), 1000)
+    assert fits, "the other axis does not ship"
+    fits.clear()
+    readout.direction_of(tiny, "helpfulness", pairs(5), 1000)
+    assert fits, "these are other comparisons"
+
+
+def test_a_direction_of_the_labeller_is_that_of_one_assistant(monkeypatch, tmp_path, fits):
+    config = chosen(*TOUR)
+    model = load_model(config.model, config.hardware)
+    for seed, name in enumerate(("a", "b")):
+        model.add_adapter(name, seed)
+        randomise(model, name, seed=seed, std=0.1)
+    monkeypatch.setattr(probe, "PREPARED", tmp_path / "probe")
+    rules = [ComparisonPrinciple("one", "Choose the kinder one."),
+             ComparisonPrinciple("two", "Choose the truer one.")]  # fmt: skip
+
+    def made(adapter="a", rules=rules, n=4):
+        fits.clear()
+        return probe.Probe(FeedbackModel(model, adapter), rules, pairs(n))
+
+    first = made()
+    assert fits == [4]
+    state = {"direction": torch.from_numpy(first.direction)}
+    ship(state, first.made, probe.PREPARED, probe.FILE)
+    assert (made().direction == first.direction).all()
+    assert not fits
+    for other in ({"adapter": "b"}, {"adapter": None}, {"rules": rules[:1]}, {"n": 3}):
+        made(**other)
+        assert fits, other
+
+
+def test_the_directions_in_the_package_are_of_the_defaults_and_of_the_built_in_data():
+    """Run ``python -m cai.prepare judge labels`` when this fails."""
+    config = chosen("stage=evaluate")
+    corpus = load_corpus(config.data)
+    for axis in AXES:
+        record = json.loads((readout.PREPARED / axis / RECORD).read_text())
+        learnt = getattr(corpus.judge, axis).train
+        assert record["comparisons"] == digest_of(c.texts() for c in learnt)
+        assert (record["shrinkages"], record["folds"]) == ([*readout.SHRINKAGES], readout.FOLDS)
+        assert misfit(without_checksum(record), readout.PREPARED / axis, readout.FILE) is None
+    record = json.loads((probe.PREPARED / RECORD).read_text())
+    assert record["assistant"] == weights_fingerprint(load_file(PREPARED / ADAPTER_FILE))
+    rules = load_constitution(config.constitution).comparison
+    asked = probe.questions(feedback.shown(corpus).judgements, rules)
+    texts = ([*q.comparison.texts(), q.principle.text] for q in asked)
+    assert record["comparisons"] == digest_of(texts)
+    assert record["shrinkage"] == probe.SHRINKAGE
+    assert misfit(without_checksum(record), probe.PREPARED, probe.FILE) is None
+
+
+def without_checksum(record):
+    return {key: value for key, value in record.items() if key != "sha256"}

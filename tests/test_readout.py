@@ -25,7 +25,6 @@ from cai.evasiveness.readout import (
 )
 from cai.evasiveness.states import (
     Reach,
-    base_fingerprint,
     exchange_tree,
     lowest_layers,
     reply_states,
@@ -33,6 +32,7 @@ from cai.evasiveness.states import (
 from cai.lm.backbone import n_layers, run_all_layers, run_backbone
 from cai.lm.embedded import SHA256, cache_folder
 from cai.lm.load import load_model
+from cai.lm.prepared import base_fingerprint
 
 REACH = Reach(layers=1, request_tokens=12, reply_tokens=8)
 EXCHANGES = [

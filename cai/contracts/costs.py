@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cai.config import (
     Config,
+    DataSource,
     EvaluateConfig,
     FeedbackConfig,
     HelpfulConfig,
@@ -13,6 +14,7 @@ from cai.config import (
     JudgeConfig,
     JudgeMethod,
     JudgeSource,
+    ModelSource,
     PaperMode,
     PaperTestsConfig,
     PMConfig,
@@ -147,6 +149,12 @@ LEARNT = 600
 """Comparisons that the built-in data keep for the judge."""
 
 
+def _ships(config: Config) -> bool:
+    """Tell whether directions of this model and these data ship with the package."""
+    builtin = config.data.source is DataSource.builtin and config.data.folder is None
+    return builtin and config.model.source is ModelSource.embedded
+
+
 def judge(config: Config) -> Work:
     """Count what the judge stage does."""
     c = config.node("judge", JudgeConfig)
@@ -156,7 +164,8 @@ def judge(config: Config) -> Work:
         return Work(0, read, 0, 0, Holds(length=length))
     pairs = min(2 * c.pairs, LEARNT) if c.pairs else LEARNT
     if c.method is JudgeMethod.readout:
-        return Work(pairs, read + pairs * length, 0, 0, Holds(length=length))
+        learnt = 0 if c.pairs is None and _ships(config) else pairs * length
+        return Work(pairs, read + learnt, 0, 0, Holds(length=length))
     holds = Holds(2, 1, optimizer=c.adapter.optimizer.kind, length=length)
     return Work(pairs, 2 * read, 0, int(pairs * length * c.adapter.epochs), holds)
 

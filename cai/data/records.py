@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cai.dialogue import Conversation, assistant, to_messages
+from cai.dialogue import Conversation, assistant, to_messages, to_text
 from cai.results.labels import PreferenceRow
 
 
@@ -67,6 +67,10 @@ class Comparison:
     def swap(self) -> Comparison:
         """Return the same comparison with the replies in the other order."""
         return Comparison(self.prompt, self.b, self.a, 1.0 - self.probability, self.source)
+
+    def texts(self) -> tuple[str, str, str]:
+        """Return the conversation and both replies as text."""
+        return to_text(self.prompt.conversation), self.a, self.b
 
     def to_row(self) -> PreferenceRow:
         """Write the columns that preference trainers expect, and ours beside them."""

@@ -22,10 +22,11 @@ from safetensors.numpy import save_file
 from cai.errors import UserError
 from cai.evasiveness.classifier import Reading, Style, declined_with_style, read
 from cai.evasiveness.features import extract
-from cai.evasiveness.states import Reach, base_fingerprint, reply_states
+from cai.evasiveness.states import Reach, reply_states
 from cai.evasiveness.text import Exchange
 from cai.files import replacing
 from cai.lm.load import LanguageModel
+from cai.lm.prepared import base_fingerprint
 
 READOUT = Path(__file__).with_name("readout.safetensors")
 MAX_TOKENS = 2048

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,14 +94,3 @@ def lowest_layers(network: PreTrainedModel, count: int) -> Iterator[None]:
         yield
     finally:
         body.layers = layers
-
-
-def base_fingerprint(model: LanguageModel) -> str:
-    """Return the sha256 of the base's weights in bfloat16, adapters left aside."""
-    digest = hashlib.sha256()
-    named = {key.replace(".base_layer", ""): p for key, p in model.network.named_parameters()}
-    for key in sorted(key for key in named if "lora_" not in key):
-        digest.update(key.encode())
-        weight = named[key].detach().to(torch.bfloat16).cpu().contiguous()
-        digest.update(weight.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ from cai.contracts.judges import JudgeSettings
 from cai.contracts.preferences import PMFolder
 from cai.data.records import Comparison
 from cai.data.splits import Splits
-from cai.judging.readout import fit_readout, save_direction
+from cai.judging.readout import direction_of, save_direction
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.pipeline.stage import Job
@@ -29,17 +29,18 @@ def learn(
     settings: JudgeSettings, axis: str, data: Splits[Comparison], folder: PMFolder, job: Job
 ) -> int:
     """Make the judge of one axis; return the number of comparisons that it learnt from."""
-    chosen = _drawn(data.train, settings.judge.pairs, axis)
+    chosen = drawn(data.train, settings.judge.pairs, axis)
     folder.path.mkdir(exist_ok=True)
     if settings.judge.method is JudgeMethod.readout:
         model = load_model(settings.model, job.hardware)
-        save_direction(fit_readout(model, chosen, job.hardware.micro_tokens), folder.path)
+        tokens = job.hardware.micro_tokens
+        save_direction(direction_of(model, axis, chosen, tokens), folder.path)
     elif not folder.metrics.exists():  # written last
         _train(settings, axis, data._replace(train=chosen), folder, job)
     return len(chosen)
 
 
-def _drawn(records: Sequence[Comparison], n: int | None, axis: str) -> list[Comparison]:
+def drawn(records: Sequence[Comparison], n: int | None, axis: str) -> list[Comparison]:
     """Draw as many as are wanted."""
     if n is None or n >= len(records):
         return list(records)

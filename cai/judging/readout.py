@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from cai.algorithms.calibration import Array, fit_temperature, sigmoid
 from cai.algorithms.probe import fit_direction
@@ -25,11 +27,14 @@ from cai.files import replacing
 from cai.judging.judge import Judged
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
+from cai.lm.prepared import Made, base_fingerprint, digest_of, taken
 from cai.lm.states import end_states
 from cai.results.common import AXES
 from cai.training.preference import pair_tree
 
 FILE = "readout.safetensors"
+PREPARED = Path(__file__).with_name("readouts")
+"""The directions that ship, by axis: of the default model and data."""
 SHRINKAGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = 5
 
@@ -46,6 +51,20 @@ class Direction(NamedTuple):
     weights: Array
     offset: float
     shrinkage: float
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """Return it as tensors."""
+        return {
+            name: torch.as_tensor(each, dtype=torch.float64)
+            for name, each in self._asdict().items()
+        }
+
+    @staticmethod
+    def of(state: Mapping[str, Tensor]) -> Direction:
+        """Read what ``state`` gives."""
+        offset, shrinkage = float(state["offset"]), float(state["shrinkage"])
+        return Direction(state["weights"].numpy(), offset, shrinkage)
 
 
 @dataclass(frozen=True)
@@ -128,22 +147,32 @@ def _cross_validated(gaps: Array, fold_of: Array, shrinkage: float) -> Array:
     return found
 
 
+def made_for(model: LanguageModel, comparisons: Sequence[Comparison]) -> Made:
+    """Name everything that decides what a direction is."""
+    return {
+        "base": base_fingerprint(model),
+        "prompt": model.chat.probe,
+        "comparisons": digest_of(comparison.texts() for comparison in comparisons),
+        "shrinkages": list(SHRINKAGES),
+        "folds": FOLDS,
+    }
+
+
+def direction_of(
+    model: LanguageModel, axis: str, comparisons: Sequence[Comparison], max_tokens: int
+) -> Direction:
+    """Return the direction that ships if it is of this base and these comparisons, or fit one."""
+    ready = taken(made_for(model, comparisons), PREPARED / axis, FILE)
+    return Direction.of(ready) if ready else fit_readout(model, comparisons, max_tokens)
+
+
 def save_direction(direction: Direction, folder: Path) -> None:
     """Write a direction."""
-    tensors = {
-        "weights": direction.weights,
-        "offset": np.array(direction.offset),
-        "shrinkage": np.array(direction.shrinkage),
-    }
     with replacing(folder / FILE) as scratch:
-        save_file(tensors, scratch)
+        save_file(direction.state, scratch)
 
 
 def load_readout(model: LanguageModel, judge: JudgeModels, max_tokens: int) -> ReadoutJudge:
     """Load the directions that the judge stage fitted."""
-    directions = {}
-    for axis in AXES:
-        saved = load_file(judge.axis(axis).path / FILE)
-        offset, shrinkage = float(saved["offset"]), float(saved["shrinkage"])
-        directions[axis] = Direction(saved["weights"], offset, shrinkage)
+    directions = {axis: Direction.of(load_file(judge.axis(axis).path / FILE)) for axis in AXES}
     return ReadoutJudge(model, directions, max_tokens)

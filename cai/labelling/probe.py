@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -14,11 +15,15 @@ from cai.errors import UserError
 from cai.labelling.answers import Answer, Asked, FeedbackModel
 from cai.labelling.pointwise import PairScore, ask_once, reply_tree
 from cai.lm.packing import Tree
+from cai.lm.prepared import Made, adapter_fingerprint, base_fingerprint, digest_of, taken
 from cai.lm.states import end_states
 from cai.seeds import draw
 
 SHRINKAGE = 1.0
 """The answers that it learns from are few and by few hands: their style should not be learnt."""
+PREPARED = Path(__file__).with_name("readout")
+"""The direction that ships: of the default model, assistant, constitution and data."""
+FILE = "probe.safetensors"
 
 
 class Probe:
@@ -51,12 +56,23 @@ class Probe:
                 "judgements.jsonl or demonstrations.jsonl of data.folder"
             )
         self.model, self.adapter = feedback_model.model, feedback_model.adapter
-        shown = [
-            Asked(comparison, rule, swapped=False)
-            for comparison in known
-            for rule in draw(principles, 1, "probe", comparison.prompt.id)
-        ]
-        self.direction = fit_direction(self._differences(self._trees(shown)), SHRINKAGE)
+        shown = questions(known, principles)
+        self.made = self._made_for(shown)
+        ready = taken(self.made, PREPARED, FILE)
+        if ready is not None:
+            self.direction: Array = ready["direction"].numpy()
+        else:
+            self.direction = fit_direction(self._differences(self._trees(shown)), SHRINKAGE)
+
+    def _made_for(self, shown: Sequence[Asked]) -> Made:
+        """Name everything that decides what the direction is."""
+        return {
+            "base": base_fingerprint(self.model),
+            "assistant": adapter_fingerprint(self.model, self.adapter),
+            "prompt": self.model.chat.probe,
+            "comparisons": digest_of([*q.comparison.texts(), q.principle.text] for q in shown),
+            "shrinkage": SHRINKAGE,
+        }
 
     def ask(self, questions: Sequence[Asked]) -> list[Answer]:
         """Return the probability of the reply shown first."""
@@ -75,3 +91,14 @@ class Probe:
         with self.model.sampling(self.adapter) as network:
             states = end_states(network, trees, self.model.read_tokens)
         return torch.stack([first - second for first, second in states]).double().numpy()
+
+
+def questions(
+    known: Sequence[Comparison], principles: Sequence[ComparisonPrinciple]
+) -> list[Asked]:
+    """Put each known comparison under one principle."""
+    return [
+        Asked(comparison, rule, swapped=False)
+        for comparison in known
+        for rule in draw(principles, 1, "probe", comparison.prompt.id)
+    ]

@@ -42,14 +42,12 @@ def notes(settings: FeedbackSettings) -> list[str]:
 
 def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Job) -> None:
     """Sample two replies per prompt, label every pair, and report how far to trust the labels."""
-    corpus = load_corpus(settings.data)
-    for fitting, rooms in _fittings(settings, corpus):
-        corpus = fitting.corpus(corpus, rooms)
+    corpus = fitting_corpus(settings)
     pairs = _sample_pairs(settings, inputs, corpus, out, job)
     judge = make_judge(
         settings.feedback,
         load_constitution(settings.constitution),
-        Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train),
+        shown(corpus),
         _feedback_model(settings, inputs, job),
         settings.seed,
     )
@@ -84,6 +82,19 @@ def run(settings: FeedbackSettings, inputs: FeedbackInputs, out: Labels, job: Jo
     # Seconds differ from run to run, so they are recorded beside the result and not in it.
     job.tracker.metrics({**_numbers(report), "label_seconds": seconds}, 0)
     job.tracker.table("labels", to_json(rows[:64], list[LabelledPair]))
+
+
+def fitting_corpus(settings: FeedbackSettings) -> Corpus:
+    """Return the data that fit the models."""
+    corpus = load_corpus(settings.data)
+    for fitting, rooms in _fittings(settings, corpus):
+        corpus = fitting.corpus(corpus, rooms)
+    return corpus
+
+
+def shown(corpus: Corpus) -> Shown:
+    """Return what a labeller is shown beforehand."""
+    return Shown(corpus.demonstrations, corpus.judgements.train + corpus.harmless_pairs.train)
 
 
 def _fittings(settings: FeedbackSettings, corpus: Corpus) -> list[tuple[Fitting, Rooms]]:

@@ -15,14 +15,13 @@ from cai.data.sources import Corpus, load_corpus
 from cai.dialogue import Conversation, human, to_text
 from cai.evasiveness.classifier import classify
 from cai.evasiveness.reader import reader
-from cai.evasiveness.states import base_fingerprint
 from cai.files import sha256_of
 from cai.jsonl import to_json
 from cai.lm.generate import Sampling
 from cai.lm.heads import save_model
 from cai.lm.load import LanguageModel, load_chat
 from cai.lm.packing import Tree
-from cai.lm.prepared import misfit
+from cai.lm.prepared import base_fingerprint, misfit
 from cai.pipeline.plan import to_plain
 from cai.pipeline.stage import Job
 from cai.results.revisions import Gate, GateReply, HelpfulAnswer

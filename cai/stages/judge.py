@@ -28,10 +28,10 @@ log = logging.getLogger(__name__)
 
 def notes(settings: JudgeSettings) -> list[str]:
     """Say which rows do not fit."""
-    return [sifted.note for sifted in _sift(settings) if sifted.note is not None]
+    return [found.note for found in sift(settings) if found.note is not None]
 
 
-def _sift(settings: JudgeSettings) -> list[Sifted[Comparison]]:
+def sift(settings: JudgeSettings) -> list[Sifted[Comparison]]:
     """Find the judge's comparisons that fit the base, by axis."""
     fitting = Fitting(load_chat(settings.model), settings.data.too_long, "judge")
     sets = load_corpus(settings.data).judge._asdict().items()
@@ -41,7 +41,7 @@ def _sift(settings: JudgeSettings) -> list[Sifted[Comparison]]:
 def run(settings: JudgeSettings, inputs: NoInputs, out: JudgeModels, job: Job) -> None:
     """Train the judge or connect to it, and measure it on comparisons that it has not seen."""
     seed_everything(SEED)
-    sifted = _sift(settings)
+    sifted = sift(settings)
     for note in (each.note for each in sifted if each.note is not None):
         log.warning("%s", note)
     data = JudgeData(*(each.rows for each in sifted))
