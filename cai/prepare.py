@@ -32,7 +32,7 @@ from cai.judging.learn import drawn
 from cai.labelling import probe
 from cai.labelling.answers import FeedbackModel
 from cai.lm.load import load_model
-from cai.lm.prepared import ship
+from cai.lm.prepared import base_fingerprint, ship
 from cai.pipeline.stage import Job
 from cai.results.common import AXES
 from cai.stages import feedback, helpful, judge
@@ -63,7 +63,7 @@ def prepare_judge(config: Config) -> Path:
     for axis, sifted in zip(AXES, judge.sift(settings), strict=True):
         chosen = drawn(sifted.rows.train, settings.judge.pairs, axis)
         found = readout.fit_readout(model, chosen, config.hardware.micro_tokens)
-        made = readout.made_for(model, chosen)
+        made = {"base": base_fingerprint(model), **readout.made_for(model, chosen)}
         ship(found.state, made, readout.PREPARED / axis, readout.FILE)
     return readout.PREPARED
 
@@ -79,7 +79,8 @@ def prepare_labels(config: Config) -> Path:
         load_constitution(settings.constitution).comparison,
         feedback.shown(feedback.fitting_corpus(settings)).judgements,
     )
-    ship({"direction": torch.from_numpy(found.direction)}, found.made, probe.PREPARED, probe.FILE)
+    made = {"base": base_fingerprint(model), **found.made}
+    ship({"direction": torch.from_numpy(found.direction)}, made, probe.PREPARED, probe.FILE)
     return probe.PREPARED
 
 

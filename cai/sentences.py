@@ -182,20 +182,23 @@ def _unreadable(override: str) -> str:
 
 CHOSEN = {
     "data.files": "data=files",
-    "feedback.labeller": "model@feedback.labeller=hub, or another model",
-    "pm.base": "model@pm.base=hub, or another model",
+    "feedback.labeller": "model@feedback.labeller=",
+    "pm.base": "model@pm.base=",
 }
-"""Nodes that are null until a file of a group is chosen, and which that is."""
+"""Nodes that are null until a file of a group is chosen, and how that begins."""
 
 
 def _not_of_hydra(error: BaseException, words: list[str]) -> str:
     """Find the override that Python itself stumbles over while Hydra reads it."""
     chosen = "Config group override" in str(error)  # a number or null instead of a file's name
+    given = [word.lstrip("+/") for word in words]
+    null = [node for node, choice in CHOSEN.items() if not any(w.startswith(choice) for w in given)]
     for word in words:
         group, _, option = word.lstrip("+").partition("=")
-        node = next((node for node in CHOSEN if f"{group}.".startswith(f"{node}.")), None)
+        node = next((node for node in null if f"{group}.".startswith(f"{node}.")), None)
         if node and re.search("Unexpected type|NoneType", str(error)):
-            return f"{group} is only read by {CHOSEN[node]}: add that"
+            choice = CHOSEN[node] + ("NAME" if CHOSEN[node].endswith("=") else "")
+            return f"{group} is only read by {choice}: add that"
         group = group.partition("@")[0].lstrip("/")
         folder = CONF / group
         if chosen and folder.is_dir() and not (folder / f"{option}.yaml").is_file():

@@ -107,7 +107,7 @@ CONTRADICTIONS = {
     "no file": (["data=files"], "data=files names no file"),
     "not read": (
         ["data=files", "data.files.helpful.path=a", "data.source=builtin"],
-        "data.files is only read by data=files",
+        "data.files is read where data.source is files",
     ),
     "two places": (
         ["data=files", "data.files.helpful.path=a", "data.files.helpful.hub=b/c"],

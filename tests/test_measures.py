@@ -91,7 +91,7 @@ def test_sampled_tokens_tell_the_entropy(model, temperature):
     rows = [replace(row(reply.tokens), logprob=reply.logprob) for reply in found]
     entropies = [by_definition(model, "a", reply.tokens, temperature)[1] for reply in found]
     expected = float(torch.cat(entropies).mean())
-    said = entropy(context(model, temperature, *SYSTEMS), rows, "rl")["entropy"].value
+    said = entropy(context(model, temperature, *SYSTEMS), rows, SYSTEMS[0])["entropy"].value
     assert said == pytest.approx(expected, rel=0.05)
     assert expected > 0.5
 
@@ -100,8 +100,16 @@ def test_greedy_replies_have_a_kl_at_temperature_one_and_no_entropy(model):
     rows = [replace(row([9, 40]), logprob=-7.0)]
     greedy, plain = (divergences(context(model, t, *SYSTEMS), rows) for t in (0.0, 1.0))
     assert greedy == plain
-    assert entropy(context(model, 0.0, *SYSTEMS), rows, "rl") == {}
-    assert entropy(context(model, 1.0, *SYSTEMS), rows, "rl")["entropy"].value == 3.5
+    assert entropy(context(model, 0.0, *SYSTEMS), rows, SYSTEMS[0]) == {}
+    assert entropy(context(model, 1.0, *SYSTEMS), rows, SYSTEMS[0])["entropy"].value == 3.5
+    unknown = [*rows, row([7, 7])]  # kept by an older version
+    assert entropy(context(model, 1.0, *SYSTEMS), unknown, SYSTEMS[0])["entropy"].value == 3.5
+    assert divergences(context(model, 1.0, *SYSTEMS), unknown) == plain
+
+
+def test_the_favourite_of_several_replies_tells_no_entropy(model):
+    rows = [replace(row([9, 40]), logprob=-7.0)]
+    assert entropy(context(model, 1.0), rows, System("rl", "m", "a", best_of=2)) == {}
 
 
 def test_styles_are_shares_of_the_replies_to_red_team_prompts():

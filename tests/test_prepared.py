@@ -15,15 +15,25 @@ from cai.config import ComparisonPrinciple, HelpfulConfig
 from cai.config.nodes import PREPARED
 from cai.constitution.principles import load_constitution
 from cai.contracts.assistants import HelpfulAssistant, HelpfulSettings, NoInputs
+from cai.contracts.table import stages
 from cai.data.records import Comparison, Prompt
 from cai.data.sources import load_corpus
 from cai.dialogue import human
 from cai.judging import readout
 from cai.labelling import probe
 from cai.labelling.answers import FeedbackModel
+from cai.lm.embedded import SHA256, cache_folder
 from cai.lm.language_model import ADAPTER_FILE
 from cai.lm.load import load_model
-from cai.lm.prepared import RECORD, digest_of, misfit, ship, weights_fingerprint
+from cai.lm.prepared import (
+    RECORD,
+    base_fingerprint,
+    digest_of,
+    misfit,
+    ship,
+    taken,
+    weights_fingerprint,
+)
 from cai.pipeline.stage import Job
 from cai.results.common import AXES
 from cai.stages import feedback, helpful
@@ -156,7 +166,8 @@ def test_a_direction_of_the_judge_is_taken_for_its_own_comparisons_alone(
     monkeypatch.setattr(readout, "PREPARED", tmp_path)
     made = readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
     assert fits
-    ship(made.state, readout.made_for(tiny, pairs(6)), tmp_path / "helpfulness", readout.FILE)
+    record = {"base": base_fingerprint(tiny), **readout.made_for(tiny, pairs(6))}
+    ship(made.state, record, tmp_path / "helpfulness", readout.FILE)
     fits.clear()
     again = readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
     assert not fits
@@ -167,6 +178,25 @@ def test_a_direction_of_the_judge_is_taken_for_its_own_comparisons_alone(
     fits.clear()
     readout.direction_of(tiny, "helpfulness", pairs(5), 1000)
     assert fits, "these are other comparisons"
+    fits.clear()
+    ship(made.state, {**record, "base": "0"}, tmp_path / "helpfulness", readout.FILE)
+    readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
+    assert fits, "this is another base"
+
+
+def test_a_damaged_direction_is_said_and_made_afresh(monkeypatch, tiny, tmp_path, fits, caplog):
+    monkeypatch.setattr(readout, "PREPARED", tmp_path)
+    made = readout.direction_of(tiny, "helpfulness", pairs(6), 1000)
+    record = {"base": base_fingerprint(tiny), **readout.made_for(tiny, pairs(6))}
+    ship(made.state, record, tmp_path / "helpfulness", readout.FILE)
+    with (tmp_path / "helpfulness" / readout.FILE).open("ab") as file:
+        file.write(b"0")
+    fits.clear()
+    assert readout.direction_of(tiny, "helpfulness", pairs(6), 1000).offset == made.offset
+    assert fits
+    assert "is damaged" in caplog.text
+    (tmp_path / "helpfulness" / readout.FILE).unlink()
+    assert misfit(record, tmp_path / "helpfulness", readout.FILE) == "there is none"
 
 
 def test_a_direction_of_the_labeller_is_that_of_one_assistant(monkeypatch, tmp_path, fits):
@@ -186,7 +216,8 @@ def test_a_direction_of_the_labeller_is_that_of_one_assistant(monkeypatch, tmp_p
     first = made()
     assert fits == [4]
     state = {"direction": torch.from_numpy(first.direction)}
-    ship(state, first.made, probe.PREPARED, probe.FILE)
+    record = {"base": base_fingerprint(model), **first.made}
+    ship(state, record, probe.PREPARED, probe.FILE)
     assert (made().direction == first.direction).all()
     assert not fits
     for other in ({"adapter": "b"}, {"adapter": None}, {"rules": rules[:1]}, {"n": 3}):
@@ -203,16 +234,34 @@ def test_the_directions_in_the_package_are_of_the_defaults_and_of_the_built_in_d
         learnt = getattr(corpus.judge, axis).train
         assert record["comparisons"] == digest_of(c.texts() for c in learnt)
         assert (record["shrinkages"], record["folds"]) == ([*readout.SHRINKAGES], readout.FOLDS)
-        assert misfit(without_checksum(record), readout.PREPARED / axis, readout.FILE) is None
+        assert record["recipe"] == readout.RECIPE
+        assert of_the_assistant(record)
     record = json.loads((probe.PREPARED / RECORD).read_text())
     assert record["assistant"] == weights_fingerprint(load_file(PREPARED / ADAPTER_FILE))
     rules = load_constitution(config.constitution).comparison
     asked = probe.questions(feedback.shown(corpus).judgements, rules)
-    texts = ([*q.comparison.texts(), q.principle.text] for q in asked)
-    assert record["comparisons"] == digest_of(texts)
-    assert record["shrinkage"] == probe.SHRINKAGE
-    assert misfit(without_checksum(record), probe.PREPARED, probe.FILE) is None
+    assert record["comparisons"] == digest_of(map(probe.read_of, asked))
+    assert (record["recipe"], record["shrinkage"]) == (probe.RECIPE, probe.SHRINKAGE)
+    assert of_the_assistant(record)
 
 
-def without_checksum(record):
-    return {key: value for key, value in record.items() if key != "sha256"}
+def of_the_assistant(record):
+    """Tell whether something was made on the base and with the template of the assistant."""
+    assistant = json.loads((PREPARED / RECORD).read_text())
+    return all(record[key] == assistant[key] for key in ("base", "prompt"))
+
+
+def test_the_directions_in_the_package_are_taken_for_the_default_model(hardware):
+    if not (cache_folder() / f"SmolLM2-135M-Instruct-{SHA256[:12]}" / "complete").exists():
+        pytest.skip("SmolLM2-135M-Instruct is not in the cache")
+    config = chosen("stage=evaluate")
+    model = load_model(config.model, hardware)
+    corpus = load_corpus(config.data)
+    for axis in AXES:
+        made = readout.made_for(model, getattr(corpus.judge, axis).train)
+        assert taken(model, made, readout.PREPARED / axis, readout.FILE)
+    model.add_adapter("shipped", 0, PREPARED)
+    known = feedback.shown(feedback.fitting_corpus(stages()["feedback"].read(config))).judgements
+    rules = load_constitution(config.constitution).comparison
+    found = probe.Probe(FeedbackModel(model, "shipped"), rules, known)
+    assert taken(model, found.made, probe.PREPARED, probe.FILE)

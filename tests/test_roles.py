@@ -45,7 +45,16 @@ def test_a_role_without_a_model_has_no_keys(monkeypatch, node):
     monkeypatch.setattr("sys.argv", ["cai", f"{node}.context=900"])
     with pytest.raises(Exception) as caught:  # Hydra's own, in one sentence below
         config(f"{node}.context=900")
-    assert f"{node}.context is only read by model@{node}=hub" in explain(caught.value)
+    said = f"{node}.context is only read by model@{node}=NAME: add that"
+    assert said in explain(caught.value)
+
+
+def test_of_several_keys_the_one_without_a_model_is_named(monkeypatch):
+    words = ["model@pm.base=tiny", "pm.base.context=900", "feedback.labeller.context=800"]
+    monkeypatch.setattr("sys.argv", ["cai", *words])
+    with pytest.raises(Exception) as caught:
+        config(*words)
+    assert explain(caught.value).startswith("feedback.labeller.context is only read by model@")
 
 
 def test_a_role_takes_a_config_of_the_group(other):

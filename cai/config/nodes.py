@@ -153,7 +153,7 @@ class DataConfig:
         """Check that what is given is read."""
         if self.source is not DataSource.files:
             if isinstance(self.files, FilesConfig):
-                raise UserError("data.files is only read by data=files: add that")
+                raise UserError("data.files is read where data.source is files: use data=files")
             return
         if self.files is None:
             raise UserError(NO_FILE)

@@ -19,6 +19,7 @@ from cai.config import (
     PaperTestsConfig,
     PMConfig,
     Policy,
+    Quantization,
     ReviseConfig,
     RLConfig,
     SFTConfig,
@@ -152,7 +153,8 @@ LEARNT = 600
 def _ships(config: Config) -> bool:
     """Tell whether directions of this model and these data ship with the package."""
     builtin = config.data.source is DataSource.builtin and config.data.folder is None
-    return builtin and config.model.source is ModelSource.embedded
+    whole = config.model.quantization is Quantization.none
+    return builtin and whole and config.model.source is ModelSource.embedded
 
 
 def judge(config: Config) -> Work:

@@ -119,6 +119,7 @@ BUILTIN: tuple[Stage[Any, Any, Any], ...] = (
         inputs=policies.EvaluateInputs,
         result=policies.Evaluation,
         run=at("cai.stages.evaluate:run"),
+        version=2,
         marks=_templates,
         notes=at("cai.stages.evaluate:notes"),
         cost=at("cai.contracts.costs:evaluate"),

@@ -97,39 +97,40 @@ def score_metrics(rows: Sequence[Reply], system: str) -> Metrics:
     return metrics
 
 
-def entropy(context: Context, rows: Sequence[Reply], system: str) -> Metrics:
+def entropy(context: Context, rows: Sequence[Reply], system: System) -> Metrics:
     """Measure a system's entropy per token, in nats, of what it sampled from at the temperature.
 
     The mean of -log p over sampled tokens is an unbiased estimate of it. At temperature 0 nothing
-    is drawn, and there is none.
+    is drawn, and of several drawn replies the kept one is not any of them: then there is none.
     """
-    chosen = rows_of(rows, system=system)
-    tokens = sum(len(row.tokens or ()) for row in chosen)
-    if not tokens or context.evaluate.temperature == 0:
+    drawn = [(r.logprob, len(r.tokens or ())) for r in rows_of(rows, system=system.name)]
+    known = [(logprob, tokens) for logprob, tokens in drawn if logprob is not None]
+    if not known or context.evaluate.temperature == 0 or system.best_of > 1:
         return {}
-    return {"entropy": metric(-math.fsum(row.logprob or 0.0 for row in chosen) / tokens)}
+    said = math.fsum(logprob for logprob, _ in known)
+    return {"entropy": metric(-said / sum(tokens for _, tokens in known))}
 
 
 def divergences(context: Context, rows: Sequence[Reply]) -> dict[str, Metrics]:
     """Measure every system's KL to SL-CAI per reply, in nats, at the temperature of the run.
 
     The mean log-ratio of samples is an estimate of it. What the system gave them is known since
-    they were drawn, so that SL-CAI alone reads them, those to one prompt together. At temperature
-    0 there is no such distribution, and that at 1 is used.
+    they were drawn, so that SL-CAI alone reads them, those to one prompt together; where a server
+    drew them, its rounding is in the difference. At temperature 0 there is no such distribution,
+    and that at 1 is used.
     """
     model = context.model
     reference = next((s for s in context.systems if s.name == SL_CAI), None)
     if reference is None:
         return {}
-    others = [row for row in rows if row.system != SL_CAI]
+    others = [row for row in rows if row.system != SL_CAI and row.logprob is not None]
     shaping = Shaping(model.stop_ids, 1, context.evaluate.temperature or 1.0)
     trees = reply_trees(model, others)
     with model.sampling(reference.adapter) as network:
         read = token_logprobs(network, trees, context.micro_tokens, shaping=shaping)
     gaps = [
-        row.logprob - float(tokens.double().sum())
+        (row.logprob or 0.0) - float(tokens.double().sum())
         for row, [tokens] in zip(others, read, strict=True)
-        if row.logprob is not None
     ]
     found = {SL_CAI: Metric(0.0, 0.0, 0.0)}
     for system in dict.fromkeys(row.system for row in others):

@@ -27,7 +27,7 @@ from cai.files import replacing
 from cai.judging.judge import Judged
 from cai.lm.language_model import LanguageModel
 from cai.lm.packing import Tree
-from cai.lm.prepared import Made, base_fingerprint, digest_of, taken
+from cai.lm.prepared import Made, digest_of, taken
 from cai.lm.states import end_states
 from cai.results.common import AXES
 from cai.training.preference import pair_tree
@@ -35,6 +35,8 @@ from cai.training.preference import pair_tree
 FILE = "readout.safetensors"
 PREPARED = Path(__file__).with_name("readouts")
 """The directions that ship, by axis: of the default model and data."""
+RECIPE = 1
+"""Of a direction: another number where other states are read, or it is fitted in another way."""
 SHRINKAGES = (0.03, 0.1, 0.3, 1.0, 3.0)
 FOLDS = 5
 
@@ -148,9 +150,9 @@ def _cross_validated(gaps: Array, fold_of: Array, shrinkage: float) -> Array:
 
 
 def made_for(model: LanguageModel, comparisons: Sequence[Comparison]) -> Made:
-    """Name everything that decides what a direction is."""
+    """Name everything that decides what a direction is, besides the base."""
     return {
-        "base": base_fingerprint(model),
+        "recipe": RECIPE,
         "prompt": model.chat.probe,
         "comparisons": digest_of(comparison.texts() for comparison in comparisons),
         "shrinkages": list(SHRINKAGES),
@@ -162,7 +164,7 @@ def direction_of(
     model: LanguageModel, axis: str, comparisons: Sequence[Comparison], max_tokens: int
 ) -> Direction:
     """Return the direction that ships if it is of this base and these comparisons, or fit one."""
-    ready = taken(made_for(model, comparisons), PREPARED / axis, FILE)
+    ready = taken(model, made_for(model, comparisons), PREPARED / axis, FILE)
     return Direction.of(ready) if ready else fit_readout(model, comparisons, max_tokens)
 
 

@@ -10,12 +10,14 @@ import torch
 from cai.algorithms.calibration import Array
 from cai.algorithms.probe import fit_direction
 from cai.config import ComparisonPrinciple
+from cai.constitution.prompts import under_rule
 from cai.data.records import Comparison
+from cai.dialogue import to_text
 from cai.errors import UserError
 from cai.labelling.answers import Answer, Asked, FeedbackModel
 from cai.labelling.pointwise import PairScore, ask_once, reply_tree
 from cai.lm.packing import Tree
-from cai.lm.prepared import Made, adapter_fingerprint, base_fingerprint, digest_of, taken
+from cai.lm.prepared import Made, adapter_fingerprint, digest_of, taken
 from cai.lm.states import end_states
 from cai.seeds import draw
 
@@ -24,6 +26,8 @@ SHRINKAGE = 1.0
 PREPARED = Path(__file__).with_name("readout")
 """The direction that ships: of the default model, assistant, constitution and data."""
 FILE = "probe.safetensors"
+RECIPE = 1
+"""Of the direction: another number where other states are read, or it is fitted in another way."""
 
 
 class Probe:
@@ -58,19 +62,19 @@ class Probe:
         self.model, self.adapter = feedback_model.model, feedback_model.adapter
         shown = questions(known, principles)
         self.made = self._made_for(shown)
-        ready = taken(self.made, PREPARED, FILE)
+        ready = taken(self.model, self.made, PREPARED, FILE)
         if ready is not None:
             self.direction: Array = ready["direction"].numpy()
         else:
             self.direction = fit_direction(self._differences(self._trees(shown)), SHRINKAGE)
 
     def _made_for(self, shown: Sequence[Asked]) -> Made:
-        """Name everything that decides what the direction is."""
+        """Name everything that decides what the direction is, besides the base."""
         return {
-            "base": base_fingerprint(self.model),
+            "recipe": RECIPE,
             "assistant": adapter_fingerprint(self.model, self.adapter),
             "prompt": self.model.chat.probe,
-            "comparisons": digest_of([*q.comparison.texts(), q.principle.text] for q in shown),
+            "comparisons": digest_of(map(read_of, shown)),
             "shrinkage": SHRINKAGE,
         }
 
@@ -102,3 +106,9 @@ def questions(
         for comparison in known
         for rule in draw(principles, 1, "probe", comparison.prompt.id)
     ]
+
+
+def read_of(asked: Asked) -> list[str]:
+    """Return what is read of a question: the conversation under the rule, and both replies."""
+    talk = under_rule(asked.comparison.prompt.conversation, asked.principle.text)
+    return [to_text(talk), *asked.replies]

@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from cai import parallel
 from cai.lm.backbone import causal_lm, n_layers
 from cai.lm.cache import PrefixCache
-from cai.lm.packing import Packed, Tree, batches_of, pack, read_prefix, shared_beginning
+from cai.lm.packing import (
+    Packed,
+    Tree,
+    batches_of,
+    pack,
+    read_prefix,
+    shared_beginning,
+    shared_in_training,
+)
 
 WIDEST = 512
 """Tokens of a row up to which trees of one prompt are put together: they see nothing of each other,
@@ -45,7 +53,8 @@ def map_tokens(
         max_tokens: Padded tokens in one forward pass.
         read: Gives numbers of the response tokens of a batch, [M, ...].
         progress: Told how many trees are done.
-        sharing: Whether what trees have in common is computed once.
+        sharing: Whether what trees have in common is computed once for all of them; False: each row
+            is computed as a training step does.
     """
 
     def split(numbers: Tensor, rows: Sequence[Tree]) -> list[Sequence[Tensor]]:
@@ -119,7 +128,7 @@ class _Map(NamedTuple):
     def over(self, trees: Sequence[Tree], sharing: bool) -> list[Any]:
         """Return what is read off each tree."""
         if not sharing:
-            return self._rows(trees, None, [1] * len(trees))
+            return self._rows(trees, None, [1] * len(trees), shared_in_training(trees))
         rows, places = join(trees)
         counts = [0] * len(rows)
         for row, _ in places:
@@ -133,7 +142,11 @@ class _Map(NamedTuple):
         ]
 
     def _rows(
-        self, rows: Sequence[Tree], before: PrefixCache | None, counts: Sequence[int]
+        self,
+        rows: Sequence[Tree],
+        before: PrefixCache | None,
+        counts: Sequence[int],
+        shared: int = 0,
     ) -> list[Any]:
         groups = list(batches_of(rows, self.max_tokens))
         device, layers = causal_lm(self.model).device, n_layers(self.model)
@@ -143,7 +156,7 @@ class _Map(NamedTuple):
             for group in groups:
                 chosen = [rows[i] for i in group]
                 cache = PrefixCache(layers, before) if before is not None else None
-                numbers = self.read(pack(chosen).to(device), cache).cpu()
+                numbers = self.read(pack(chosen, shared=shared).to(device), cache).cpu()
                 made.append(self.split(numbers, chosen))
                 if self.progress is not None:
                     self.progress(sum(counts[i] for i in group))

@@ -2,9 +2,8 @@
 
 A row reads ``prompt, response 1, response 2, ...``. Every response attends to the prompt and to
 itself, and its positions go on from the prompt, so hidden states equal those of separate
-sequences. Rows are padded on the right, where causal attention never looks. What all rows of a
-batch begin with, such as the system prompt of a chat template, is computed once, too, where
-arithmetic is what takes the time.
+sequences. Rows are padded on the right, where causal attention never looks. What all rows begin
+with, such as the system prompt of a chat template, can be computed once for a batch, too.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel
 
 from cai.lm.backbone import (
@@ -30,6 +30,8 @@ from cai.lm.cache import PrefixCache
 
 SHARED_TOKENS = 16
 """A beginning that all prompts share is computed once from this length on."""
+WORTH = 8
+"""And in training if it is at least one token in so many."""
 
 
 class Tree(NamedTuple):
@@ -58,7 +60,7 @@ class Packed(NamedTuple):
         response: Which response each belongs to, [M], in 0..R-1.
         offset: Its place in that response, [M].
         last: Row and position of each response's last token, [R, 2].
-        shared: How many tokens all rows begin with.
+        shared: Tokens that all rows begin with and that are computed once; 0: none.
     """
 
     ids: Tensor
@@ -106,8 +108,8 @@ class Packed(NamedTuple):
         return out.index_put((self.response, self.offset), values)
 
 
-def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
-    """Lay out trees as rows of one batch."""
+def pack(trees: Sequence[Tree], pad_id: int = 0, shared: int = 0) -> Packed:
+    """Lay out trees as rows of one batch, whose first ``shared`` tokens are the same in all."""
     if any(not tree.prompt for tree in trees):
         raise ValueError("a prompt is empty, so that nothing predicts the first token after it")
     width = max(tree.length for tree in trees)
@@ -144,7 +146,7 @@ def pack(trees: Sequence[Tree], pad_id: int = 0) -> Packed:
         response=response_of,
         offset=offset_of,
         last=torch.tensor(last),
-        shared=shared_beginning([tree.prompt for tree in trees]),
+        shared=shared,
     )
 
 
@@ -165,10 +167,12 @@ def _arithmetic_counts(network: PreTrainedModel) -> bool:
     """Tell whether fewer tokens are worth a second pass over the layers.
 
     A GPU waits for that longer than for some tokens more. Layers that compute their activations
-    twice take no keys and values of earlier tokens, and compiled ones should not meet them.
+    twice take no keys and values of earlier tokens, compiled ones should not meet them, and of a
+    sharded base every pass has to be gathered.
     """
-    apart = is_compiled(network) or any(layer.gradient_checkpointing for layer in blocks(network))
-    return network.device.type == "cpu" and not apart
+    layers = blocks(network)
+    apart = any(each.gradient_checkpointing or isinstance(each, FSDPModule) for each in layers)
+    return network.device.type == "cpu" and not apart and not is_compiled(network)
 
 
 def _behind_shared(model: nn.Module, packed: Packed) -> Tensor:
@@ -214,6 +218,16 @@ def shared_beginning(prompts: Sequence[Sequence[int]]) -> int:
     pairs = zip(first[:-1], last[:-1], strict=False)
     length = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return length if length >= SHARED_TOKENS else 0
+
+
+def shared_in_training(trees: Sequence[Tree]) -> int:
+    """Count the tokens that trees begin with, if they are a fair part of what is computed.
+
+    It is one number for all that is read and trained together, so that a row is computed in the
+    same way beside any neighbours, and the first ratio of an update is 1 in low precision, too.
+    """
+    shared = shared_beginning([tree.prompt for tree in trees])
+    return shared if WORTH * shared * len(trees) >= sum(tree.length for tree in trees) else 0
 
 
 def read_prefix(model: nn.Module, prefix: Sequence[int]) -> PrefixCache:

@@ -100,7 +100,7 @@ def token_logprobs(
         max_tokens: Padded tokens in one forward pass.
         progress: Called with the number of trees that have just been scored.
         shaping: Of the distribution.
-        as_trained: Read each tree by itself, as a training step does.
+        as_trained: Read as a training step on these trees does.
     """
 
     def read(packed: Packed, before: PrefixCache | None) -> Tensor:

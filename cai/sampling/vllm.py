@@ -171,16 +171,17 @@ def _check_temperature(model: LanguageModel, client: VLLMClient) -> None:
     ids = model.chat.prompt((human(ASKED),))
     asked = {
         **PLAIN, "model": client.base, "prompt": list(ids), "seed": 0, "logprobs": 0,
-        "max_tokens": 1, "min_tokens": 0, "temperature": HOT,
+        "max_tokens": READ, "min_tokens": READ, "temperature": HOT,
+        "stop_token_ids": sorted(model.stop_ids),
     }  # fmt: skip
     said = _completion(client.complete([asked])[0], model.stop_ids)
     trees = [Tree(ids, [said.tokens])]
     gaps = []
     with model.use(None) as network:
         for temperature in (HOT, 1.0):
-            shaping = Shaping(temperature=temperature)
+            shaping = Shaping(model.stop_ids, READ, temperature)
             [[ours]] = token_logprobs(network, trees, model.read_tokens, shaping=shaping)
-            gaps.append(abs(float(ours.sum()) - said.logprobs[0]))
+            gaps.append(float((ours.cpu() - torch.tensor(said.logprobs)).abs().mean()))
     if gaps[0] > TOLERANCE and gaps[1] < gaps[0]:
         raise UserError(
             f"the vLLM server at {client.url} gives log-probabilities of temperature 1: start it "

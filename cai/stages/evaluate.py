@@ -139,7 +139,7 @@ def _measure(
             **style_metrics(rows, system.name),
             **text_metrics(rows, system.name),
             **score_metrics(rows, system.name),
-            **entropy(context, rows, system.name),
+            **entropy(context, rows, system),
         }
     _add(metrics, divergences(context, rows))
     _add(metrics, ratings(matches, context.systems, context.evaluate.bootstrap))

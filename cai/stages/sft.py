@@ -140,7 +140,7 @@ def _sampled(
             for i, reply in zip(part, replies, strict=True)
         ]
 
-    rows = make_rows(out.helpful_answers, len(asked), 32, answer, "helpful answers")
+    rows = make_rows(out.helpful_answers, len(asked), 64, answer, "helpful answers")
     # A reply that was cut off in mid-sentence would teach the model to stop there.
     return [
         (prompt.conversation, row.response)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cai import parallel
 from cai.config import SupervisedConfig
-from cai.lm.packing import Packed, Tree, pack
+from cai.lm.packing import Packed, Tree, pack, shared_in_training
 
 T = TypeVar("T")
 
@@ -175,6 +175,7 @@ class TreeData(StepData):
         """
         super().__init__()
         self._trees, self._units = trees, units
+        self._shared = shared_in_training(trees)
         lengths = [tree.length for tree in trees]
         self._steps = schedule_batches(lengths, settings, order.micro_tokens, order.seed)
         self.n_steps = len(self._steps)
@@ -191,7 +192,7 @@ class TreeData(StepData):
         records = own[place].records if counts else step[0].records[:1]
         return Batch(
             records=records,
-            packed=pack([self._trees[i] for i in records]),
+            packed=pack([self._trees[i] for i in records], shared=self._shared),
             units=sum(self._units[i] for i in records),
             total=sum(self._units[i] for micro in step for i in micro.records),
             counts=counts,

@@ -27,7 +27,7 @@ from cai.config import RLConfig
 from cai.errors import UserError
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Tree, pack
+from cai.lm.packing import Tree, pack, shared_in_training
 from cai.lm.score import Shaping
 from cai.seeds import seed_of
 from cai.training.base import TrainingModule, clip, parameters_of
@@ -216,9 +216,10 @@ class PPOModule(TrainingModule):
     ) -> UpdateStats:
         """Make one clipped update of the policy and one of the critic."""
         totals = torch.zeros(6)
+        shared = shared_in_training(rollouts.trees)
         for portion in portions(rows, rollouts, self._order.micro_tokens):
-            packed = pack([rollouts.trees[row] for row in portion.rows]).to(self._model.device)
-            part = Part(packed, portion.rows, rollouts, advantages)
+            packed = pack([rollouts.trees[row] for row in portion.rows], shared=shared)
+            part = Part(packed.to(self._model.device), portion.rows, rollouts, advantages)
             backward = partial(self._backward, portion)
             totals[:2] += self._losses.critic(part, backward) * portion.share
             if train_policy:

@@ -142,8 +142,8 @@ def logprob_grid(
         max_tokens: Padded tokens in one forward pass.
         shaping: Of the distribution.
         entropies: Takes the entropy of every token in nats, in any order; None spares the work.
-        as_trained: Read each tree by itself, as a training step does, so that the ratio of a first
-            update is 1 in low precision, too.
+        as_trained: Read as a training step on these trees does, so that the ratio of a first update
+            is 1 in low precision, too.
     """
     wanted = entropies is not None
 

@@ -7,7 +7,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cai.lm import mapping, packing, score
 from cai.lm.backbone import COMPILED, blocks, n_layers
 from cai.lm.mapping import WIDEST, join, map_responses
-from cai.lm.packing import SHARED_TOKENS, Tree, hidden_states, pack, shared_beginning
+from cai.lm.packing import (
+    SHARED_TOKENS,
+    Tree,
+    hidden_states,
+    pack,
+    shared_beginning,
+    shared_in_training,
+)
 from cai.lm.score import token_logprobs
 from cai.lm.states import end_states
 
@@ -82,9 +89,32 @@ def test_a_token_is_computed_once(monkeypatch, model):
     assert computed(monkeypatch, model, TREES) == distinct
 
 
-def test_training_reads_each_tree_by_itself(monkeypatch, model):
+def test_reading_as_trained_puts_no_trees_together(monkeypatch, model):
     whole = sum(tree.length for tree in TREES)
     assert computed(monkeypatch, model, TREES, as_trained=True) == whole
+
+
+@pytest.mark.parametrize("max_tokens", [1, 1000])
+def test_a_row_is_computed_in_one_way_beside_any_neighbours(monkeypatch, model, max_tokens):
+    """Read alone or together, a step's rows have the beginning that all of the set share."""
+    splits = []
+    inner = packing.run_backbone
+
+    def watching(network, ids, *rest):
+        splits.append(ids.shape[1])
+        return inner(network, ids, *rest)
+
+    monkeypatch.setattr(packing, "run_backbone", watching)
+    token_logprobs(model, ROWS, max_tokens, as_trained=True)
+    assert splits[::2] == [SHARED_TOKENS] * (len(splits) // 2)
+    assert len(splits) == (6 if max_tokens == 1 else 2)
+
+
+def test_a_beginning_is_shared_in_training_if_it_is_a_fair_part(model):
+    assert shared_in_training(ROWS) == SHARED_TOKENS
+    long = [Tree(tree.prompt, [[7] * 7 * SHARED_TOKENS]) for tree in ROWS]
+    assert shared_in_training(long) == 0
+    assert shared_in_training(ROWS[:1]) == shared_in_training([]) == 0
 
 
 def test_progress_counts_the_trees_that_were_given(model):
@@ -136,7 +166,7 @@ def tokens_of(monkeypatch):
 @pytest.mark.parametrize("responses", [1, 2])
 def test_a_training_step_computes_the_shared_beginning_once(monkeypatch, model, responses):
     trees = [Tree(tree.prompt, tree.responses[:responses]) for tree in ROWS]
-    packed = pack(trees)
+    packed = pack(trees, shared=shared_in_training(trees))
     rows, width = packed.ids.shape
     seen = tokens_of(monkeypatch)
     whole = hidden_states(model, packed)
@@ -157,7 +187,7 @@ def test_a_training_step_computes_the_shared_beginning_once(monkeypatch, model, 
 
 @pytest.mark.parametrize("kind", ["compiled", "computed twice"])
 def test_layers_that_take_no_earlier_keys_read_whole_rows(monkeypatch, model, kind):
-    packed = pack(ROWS)
+    packed = pack(ROWS, shared=SHARED_TOKENS)
     seen = tokens_of(monkeypatch)
     if kind == "compiled":
         monkeypatch.setattr(model, COMPILED, True, raising=False)
