@@ -185,12 +185,14 @@ def test_a_training_step_computes_the_shared_beginning_once(monkeypatch, model, 
         torch.testing.assert_close(together, apart, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["compiled", "computed twice"])
+@pytest.mark.parametrize("kind", ["compiled", "computed twice", "sharded"])
 def test_layers_that_take_no_earlier_keys_read_whole_rows(monkeypatch, model, kind):
     packed = pack(ROWS, shared=SHARED_TOKENS)
     seen = tokens_of(monkeypatch)
     if kind == "compiled":
         monkeypatch.setattr(model, COMPILED, True, raising=False)
+    elif kind == "sharded":
+        monkeypatch.setattr(packing, "FSDPModule", type(blocks(model)[0]))
     else:
         for layer in blocks(model):
             monkeypatch.setattr(layer, "gradient_checkpointing", True)
