@@ -74,7 +74,7 @@ def test_comparisons_of_every_form_in_every_format(tmp_path, name, form):
     ("name", "content"),
     [
         ("prompts.txt", b"\xef\xbb\xbfQuestion 0?\r\n\r\nQuestion 1?"),
-        ("prompts.txt.gz", gzip.compress(b"Question 0?\nQuestion 1?\n")),
+        ("prompts.txt.gz", gzip.compress(b"Question 0?\nQuestion 1?\n", mtime=0)),
         ("prompts.json", b'["Question 0?", "Question 1?"]'),
         ("prompts.jsonl", b'"Question 0?"\n"Question 1?"\n'),
     ],
