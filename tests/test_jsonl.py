@@ -133,7 +133,7 @@ def test_which_fields_are_left_out():
     assert absent_fields(KnownAnswers) == {"known", "accuracy", "ece", "reliability"}
     assert absent_fields(LabelReport) == absent_fields(KnownAnswers)
     assert absent_fields(Reply) == {
-        "tokens", "judge_score", "pm_score", "twin_score", "harmfulness"
+        "tokens", "judge_score", "pm_score", "twin_score", "logprob", "harmfulness"
     }  # fmt: skip
     assert absent_fields(HeldOut) == set()  # its null is written
 

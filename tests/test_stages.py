@@ -178,7 +178,7 @@ def test_rows_do_not_depend_on_the_batch_size(revised, made, batch_size):
 def test_near_duplicates_are_found_across_shards(made, monkeypatch):
     def same(model, adapter, talks, seeds, sampling):
         replies = sample_replies(model, adapter, talks, seeds, sampling)
-        return [type(reply)("I won't do that.", reply.tokens, True) for reply in replies]
+        return [replace(reply, text="I won't do that.", finished=True) for reply in replies]
 
     monkeypatch.setattr(revise, "sample_replies", same)
     chosen = (
