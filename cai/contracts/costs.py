@@ -14,6 +14,7 @@ from cai.config import (
     JudgeConfig,
     JudgeMethod,
     JudgeSource,
+    Method,
     ModelSource,
     PaperMode,
     PaperTestsConfig,
@@ -78,7 +79,8 @@ def feedback(config: Config) -> Work:
     c = config.node("feedback", FeedbackConfig)
     s = c.sampling
     principles = len(config.constitution.comparison) if c.principles.value == "ensemble" else 1
-    questions = (c.prompts + 64) * principles * (2 if c.swap else 1)
+    both = c.swap and c.asked_by is Method.choice  # others read a pair once for both orders
+    questions = (c.prompts + 64) * principles * (2 if both else 1)
     length = PROMPT * 4 * (1 + c.few_shots)
     chains = questions * s.chains if c.cot else 0
     read = questions * length + chains * (length + s.chain_tokens)
@@ -182,9 +184,10 @@ def evaluate(config: Config) -> Work:
     asked = 3 * 20 * 3 * PROMPT if c.persona else 0
     rated = RATED * (c.harmfulness.rows or 38_961) if c.harmfulness.ratings else 0
     greedy = 3 * min(c.prompts, 64) if c.harmfulness.ratings else 0
+    once = c.reply_tokens + PROMPT // 3  # three systems' replies to one prompt are read together
     return Work(
         replies,
-        (4 * replies + 2 * greedy) * length + judged + read + asked,
+        4 * replies * once + 2 * greedy * length + judged + read + asked,
         (replies + greedy) * c.reply_tokens + sampled,
         int(rated * c.harmfulness.epochs),
         _held(config, length),
