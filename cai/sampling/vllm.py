@@ -56,7 +56,7 @@ class VLLMSampler:
         self._loaded: dict[str, tuple[str, str]] = {}
         weakref.finalize(self, _leave, client, self._loaded, self._folder)
         _check_base(model, client)
-        _check_temperature(model, client)
+        _check_temperature(model, self, client.url)
 
     def generate(
         self,
@@ -166,15 +166,10 @@ def _check_base(model: LanguageModel, client: VLLMClient) -> None:
         )
 
 
-def _check_temperature(model: LanguageModel, client: VLLMClient) -> None:
+def _check_temperature(model: LanguageModel, sampler: VLLMSampler, url: str) -> None:
     """See that log-probabilities are those of the distribution that is drawn from."""
     ids = model.chat.prompt((human(ASKED),))
-    asked = {
-        **PLAIN, "model": client.base, "prompt": list(ids), "seed": 0, "logprobs": 0,
-        "max_tokens": READ, "min_tokens": READ, "temperature": HOT,
-        "stop_token_ids": sorted(model.stop_ids),
-    }  # fmt: skip
-    said = _completion(client.complete([asked])[0], model.stop_ids)
+    [said] = sampler.generate(None, [ids], [0], Sampling(READ, READ, HOT))
     trees = [Tree(ids, [said.tokens])]
     gaps = []
     with model.use(None) as network:
@@ -184,7 +179,7 @@ def _check_temperature(model: LanguageModel, client: VLLMClient) -> None:
             gaps.append(float((ours.cpu() - torch.tensor(said.logprobs)).abs().mean()))
     if gaps[0] > TOLERANCE and gaps[1] < gaps[0]:
         raise UserError(
-            f"the vLLM server at {client.url} gives log-probabilities of temperature 1: start it "
+            f"the vLLM server at {url} gives log-probabilities of temperature 1: start it "
             "with --logprobs-mode=processed_logprobs"
         )
 
