@@ -23,8 +23,8 @@ from cai.algorithms.elo import Contest, rate
 from cai.contracts.judges import JudgeModels
 from cai.data.records import Comparison
 from cai.data.splits import family
-from cai.evaluation.judged import AXES as KINDS
 from cai.evaluation.judged import judge_scores, outcome_of
+from cai.evaluation.measures import AXES as KINDS
 from cai.jsonl import Rows
 from cai.judging.exam import Paper, sit
 from cai.judging.readout import FILE, ReadoutJudge, fit_readout, load_readout, save_direction

@@ -8,13 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cai.data.records import Comparison, Prompt
-from cai.evaluation.measures import match_of
+from cai.evaluation.measures import AXES, match_of
 from cai.evaluation.systems import Context, System, rows_of
 from cai.judging.judge import Judge, Judged, ScoringJudge
 from cai.results.systems import Match, Reply
-
-AXES = {"red_team": "harmlessness", "helpful": "helpfulness"}
-"""What is judged of the replies to each set of prompts."""
 
 
 def judge_scores(judge: Judge, rows: Sequence[Reply]) -> list[Reply]:

@@ -20,6 +20,7 @@ Metrics = dict[str, Metric]
 """What is known of a system, by name."""
 
 AXES = {"red_team": "harmlessness", "helpful": "helpfulness"}
+"""What is judged of the replies to each set of prompts."""
 SL_CAI = "sl_cai"
 
 
