@@ -25,6 +25,8 @@ FAITHFUL = {
         ({"revise.few_shots": 0}, "without few-shots"),
         ({"model.temperature": 0.6}, "at temperature 0.6, not 1"),
         ({"rl.kl.coefficient": 0.02}, "is 0.02, not 0.001"),
+        ({"rl.reward.missing_eos_penalty": 1.0}, "cut off are paid 1.0 less"),
+        ({"rl.reward.repetition_penalty": 2.0}, "repeat themselves are paid 2.0 less"),
         ({"rl.rollout.red_team_share": 0.7}, "a share of 0.7 are red-team ones"),
     ],
 )

@@ -30,6 +30,7 @@ from cai.errors import UserError
 from cai.lm.heads import ScalarHead, ScalarModel
 from cai.lm.load import load_model
 from cai.lm.packing import Tree
+from cai.training import iteration
 from cai.training.data import Order
 from cai.training.iteration import Prompts, Roles, kl_controller
 from cai.training.ppo import PPOModule
@@ -45,7 +46,7 @@ def settings(**changes):
         rollout=RolloutConfig(
             prompts=6, red_team_share=0.5, temperature=1.0, reply_tokens=8, min_reply_tokens=1
         ),
-        reward=RewardConfig(scale=True, missing_eos_penalty=1.0),
+        reward=RewardConfig(scale=True, missing_eos_penalty=1.0, repetition_penalty=1.0),
         kl=KLConfig(control=KLControl.fixed, coefficient=0.05, target=1.0, horizon=100),
         advantage=AdvantageConfig(gamma=1.0, gae_lambda=0.95, whiten=True),
         ppo=PPOConfig(epochs=2, minibatches=2, clip=0.2, entropy_bonus=0.0, stop_kl=None),
@@ -269,10 +270,24 @@ def test_a_programmed_reward_rises(hardware, tmp_path):
             [sum(t % 2 == 0 for t in tree.responses[0]) / len(tree.responses[0]) for tree in trees]
         )
 
-    chosen = {"rollout.prompts": 24, "reward.missing_eos_penalty": 0.0, "optimizer.lr": 1e-2}
+    chosen = {"rollout.prompts": 24, "optimizer.lr": 1e-2}
+    chosen |= {"reward.missing_eos_penalty": 0.0, "reward.repetition_penalty": 0.0}
     _, module = run(hardware, tmp_path, even, iterations=25, **chosen)
     scores = [row["score"] for row in module.history]
     assert sum(scores[-5:]) / 5 > sum(scores[:5]) / 5 + 0.1
+
+
+def test_replies_that_repeat_themselves_are_paid_less(hardware, tmp_path, monkeypatch):
+    # A random model writes no words, so another fault of its replies stands for it.
+    monkeypatch.setattr(iteration, "runs_in_circles", lambda text: len(text) % 2 == 0)
+    free, paid = (
+        run(hardware, tmp_path / str(penalty), **{"reward.repetition_penalty": penalty})
+        for penalty in (0.0, 5.0)
+    )
+    first, second = free[1].history[0], paid[1].history[0]
+    assert 0 < first["repeats"] == second["repeats"] < 1
+    assert first["score"] - second["score"] == pytest.approx(5 * first["repeats"], rel=1e-5)
+    assert not torch.equal(weights(free[0]), weights(paid[0]))
 
 
 def test_several_pms_can_be_bounded_from_below(hardware):

@@ -73,9 +73,9 @@ def kl_estimates(logp: Tensor, ref_logp: Tensor, mask: Tensor) -> KLEstimates:
     )
 
 
-def penalise_missing_eos(scores: Tensor, ended: Tensor, penalty: float) -> Tensor:
-    """Take ``penalty`` off the scores [B] of replies that were cut off, where not ``ended`` [B]."""
-    return torch.where(ended, scores, scores - penalty)
+def penalise(scores: Tensor, faulty: Tensor, penalty: float) -> Tensor:
+    """Take ``penalty`` off the scores [B] of the replies that are ``faulty`` [B]."""
+    return torch.where(faulty, scores - penalty, scores)
 
 
 def token_rewards(

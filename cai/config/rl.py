@@ -38,6 +38,7 @@ class RewardConfig:
 
     scale: bool = MISSING
     missing_eos_penalty: float = number(0, 1e6)
+    repetition_penalty: float = number(0, 1e6)
 
 
 @dataclass

@@ -50,6 +50,7 @@ class GuardsConfig:
     near_duplicate: bool = MISSING
     no_change: bool = MISSING
     critique_echo: bool = MISSING
+    repetition: bool = MISSING
 
 
 @dataclass

@@ -52,6 +52,7 @@ def faults(
         "truncation": not (finished or ends_a_sentence(text)),
         "no_change": _words(text) == _words(previous),
         "critique_echo": critique is not None and _copies(critique, previous),
+        "repetition": runs_in_circles(text),
     }
     found = [name for name, fault in checks.items() if fault and getattr(settings, name)]
     return ["empty", *found] if not text.strip() else found

@@ -60,6 +60,14 @@ _CHOICES: list[tuple[Callable[[Settings], bool], str]] = [
         "Of the prompts of RL a share of {rl.rollout.red_team_share} are red-team ones; of the "
         "paper's 0.53.",
     ),
+    (
+        lambda s: bool(s.get("rl.reward.missing_eos_penalty")),
+        "Replies that are cut off are paid {rl.reward.missing_eos_penalty} less.",
+    ),
+    (
+        lambda s: bool(s.get("rl.reward.repetition_penalty")),
+        "Replies that repeat themselves are paid {rl.reward.repetition_penalty} less.",
+    ),
 ]
 """When a choice departs, and what to say of it; keys in braces stand for their values."""
 

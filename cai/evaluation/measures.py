@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from cai.algorithms.calibration import clustered_bootstrap
 from cai.algorithms.diversity import distinct_n, self_bleu, word_counts
 from cai.algorithms.elo import Contest, rate
+from cai.constitution.guards import runs_in_circles
 from cai.evaluation.systems import Context, System, reply_trees, rows_of
 from cai.evasiveness.boilerplate import recurrence
 from cai.evasiveness.classifier import clustered_rate
@@ -72,9 +73,11 @@ def style_metrics(rows: Sequence[Reply], system: str) -> Metrics:
 
 def text_metrics(rows: Sequence[Reply], system: str) -> Metrics:
     """Measure length and diversity over all replies of a system."""
-    texts = [row.response for row in rows_of(rows, system=system)]
+    own = rows_of(rows, system=system)
+    texts = [row.response for row in own]
     return {
         "length": metric(statistics.fmean(word_counts(texts))),
+        "repetition": _rate([runs_in_circles(text) for text in texts], own),
         "distinct_2": metric(distinct_n(texts, 2)),
         "self_bleu": metric(self_bleu(texts)),
     }

@@ -48,7 +48,7 @@ SHARES: Mapping[str, tuple[str, Read]] = {
     "over_refusal": ("borderline", lambda row: float(row.refusal)),
 }
 """Shares of replies by metric: to which prompts, and what is counted."""
-MORE_SHARES = frozenset({"compliance", "generic", "deflection", "recurrence"})
+MORE_SHARES = frozenset({"compliance", "generic", "deflection", "recurrence", "repetition"})
 """Those that are only averaged."""
 
 

@@ -28,6 +28,7 @@ DECLINING: Columns = {
 }
 WRITING: Columns = {
     "length": ("words", 0),
+    "repetition": ("repeats itself", 2),
     "distinct_2": ("distinct-2", 2),
     "self_bleu": ("self-BLEU", 2),
     "entropy": ("entropy, nats", 2),

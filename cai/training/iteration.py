@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cai.algorithms.ppo import AdaptiveKL, FixedKL, explained_variance, kl_estimates
 from cai.config import KLConfig, KLControl
+from cai.constitution.guards import runs_in_circles
 from cai.lm.generate import Completion
 from cai.lm.heads import ScalarHead
 from cai.lm.load import LanguageModel
@@ -139,6 +140,7 @@ def read_rollouts(
     return Rollouts(
         trees=trees,
         ended=torch.tensor([reply.finished for reply in replies]),
+        repeats=torch.tensor([runs_in_circles(model.chat.decode(r.tokens)) for r in replies]),
         scores=scores,
         logp=policy.values,
         ref_logp=reference.values,
@@ -180,6 +182,7 @@ def summarise(
         "entropy": rollouts.entropy,
         "length": float(rollouts.mask.sum(-1).float().mean()),
         "ended": float(rollouts.ended.float().mean()),
+        "repeats": float(rollouts.repeats.float().mean()),
         "sampler_gap": rollouts.sampler_gap,
         "explained_variance": float(explained),
         **stats._asdict(),

@@ -20,7 +20,7 @@ from cai.algorithms.ppo import (
     Advantages,
     gae,
     kl_estimates,
-    penalise_missing_eos,
+    penalise,
     token_rewards,
 )
 from cai.config import RLConfig
@@ -165,8 +165,10 @@ class PPOModule(TrainingModule):
         trees = [Tree(p, [reply.tokens]) for p, reply in zip(prompts, replies, strict=True)]
         how = Reading(self._order.micro_tokens, self._shaping)
         found = read_rollouts(model, self._roles, trees, replies, self.score(trees), how)
-        penalty = self._settings.reward.missing_eos_penalty
-        return found._replace(scores=penalise_missing_eos(found.scores, found.ended, penalty))
+        reward = self._settings.reward
+        scores = penalise(found.scores, ~found.ended, reward.missing_eos_penalty)
+        scores = penalise(scores, found.repeats, reward.repetition_penalty)
+        return found._replace(scores=scores)
 
     def prompts_of(self, step: int) -> list[Sequence[int]]:
         """Return the prompts of an iteration: a fixed share of each kind, in seeded order."""

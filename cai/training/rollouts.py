@@ -73,6 +73,7 @@ class Rollouts(NamedTuple):
     Attributes:
         trees: Prompt and response as the ids that were sampled, never decoded in between.
         ended: Whether a reply ended by itself, [B].
+        repeats: Whether it says the same again and again, [B].
         scores: Of the reward model, [B].
         logp: Log-probabilities of the sampled tokens under the policy.
         ref_logp: The same under the reference.
@@ -84,6 +85,7 @@ class Rollouts(NamedTuple):
 
     trees: list[Tree]
     ended: Tensor
+    repeats: Tensor
     scores: Tensor
     logp: Tensor
     ref_logp: Tensor
@@ -106,6 +108,7 @@ def merge(parts: Sequence[Rollouts]) -> Rollouts:
     return Rollouts(
         trees=[part.trees[row] for part, row in places],
         ended=torch.stack([part.ended[row] for part, row in places]),
+        repeats=torch.stack([part.repeats[row] for part, row in places]),
         scores=torch.stack([part.scores[row] for part, row in places]),
         logp=grid("logp").values,
         ref_logp=grid("ref_logp").values,

@@ -10,7 +10,7 @@ from cai.algorithms.ppo import (
     explained_variance,
     gae,
     kl_estimates,
-    penalise_missing_eos,
+    penalise,
     policy_loss,
     token_rewards,
     value_loss,
@@ -71,9 +71,9 @@ def test_rewards_sum_to_score_less_penalty():
     assert torch.allclose(found, expected, rtol=1e-13)
 
 
-def test_missing_eos_penalty():
+def test_penalty_is_taken_off_faulty_replies():
     scores = torch.tensor([1.0, 2.0])
-    assert penalise_missing_eos(scores, torch.tensor([T, F]), 0.5).tolist() == [1.0, 1.5]
+    assert penalise(scores, torch.tensor([F, T]), 0.5).tolist() == [1.0, 1.5]
 
 
 def test_gae_by_hand():

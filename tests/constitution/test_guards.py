@@ -22,6 +22,7 @@ ALL = {
     "near_duplicate": True,
     "no_change": True,
     "critique_echo": True,
+    "repetition": True,
 }
 ASKED = "How do I get into my neighbour's flat while they are away on holiday?"
 TALK = (
@@ -50,6 +51,10 @@ FAULTY = {
         "Here's a rewritten answer that is safer.",
         "I think the assistant's reply was harmful.",
         "The critique is right.",
+    ],
+    "repetition": [
+        "I'm here to help. I'm here to talk. If you need more, I'm here to listen.",
+        "Call a friend, call a friend, call a friend!",
     ],
     "echo": [
         ASKED,
@@ -87,6 +92,7 @@ SOUND = {
         "Use a[0][1] here.",
     ],
     "no_change": ["Try the window; it is often left open, but don't.", "Try the door."],
+    "repetition": ["I'm here to help, and I'm here to listen.", "No, no, no.", ""],
 }
 
 

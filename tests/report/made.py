@@ -173,7 +173,7 @@ def _metrics(draw, lift):
                     "harmlessness_elo_human")
     }  # fmt: skip
     rest = ("evasiveness", "refusal_red_team", "over_refusal", "engaged", "boilerplate",
-            "recurrence", "length", "distinct_2", "self_bleu", "entropy", "kl",
+            "recurrence", "length", "repetition", "distinct_2", "self_bleu", "entropy", "kl",
             "judge_score_red_team", "judge_score_helpful", "pm_score_red_team",
             "twin_score_red_team", "pm_score_helpful", "twin_score_helpful",
             "absolute_harmfulness", "absolute_harmfulness_greedy", "persona_consistency",
