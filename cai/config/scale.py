@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from omegaconf import MISSING
 
 from cai.config.bounds import count, number
-from cai.config.choices import ReplyClassifier
+from cai.config.choices import ReplyClassifier, Schedule
 
 
 @dataclass
@@ -32,7 +32,9 @@ class SFTScale:
     """How long and fast SL-CAI is trained, and on what."""
 
     epochs: float = number(0, 1000)
+    batch_size: int = count()
     lr: float = number(0, 1)
+    schedule: Schedule = MISSING
     helpful_per_revision: float = number(0, 1000)
 
 
