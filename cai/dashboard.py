@@ -16,11 +16,12 @@ from typing import Any
 
 from cai.command import command
 from cai.errors import UserError
+from cai.results.common import SL_CAI
 
 NAME = "Constitutional AI"
 POLICIES = ("rl_cai", "rl_cai_cot", "dpo_cai", "hh_rlhf", "helpful_rlhf")
 """Recipes, and so the names of trained policies in an evaluation."""
-SYSTEMS = ("helpful", "sl_cai", *POLICIES)
+SYSTEMS = ("helpful", SL_CAI, *POLICIES)
 OFFLINE = (
     "runs that were tracked offline are uploaded with 'wandb sync PATH' for every PATH that "
     "'ls -d outputs/*/*/wandb/offline-run-*' lists (below sweeps one level more), and one is shown "

@@ -14,7 +14,7 @@ from cai.evaluation.systems import Context, System, reply_trees, rows_of
 from cai.evasiveness.boilerplate import recurrence
 from cai.evasiveness.classifier import clustered_rate
 from cai.lm.score import Shaping, token_logprobs
-from cai.results.common import Metric
+from cai.results.common import SL_CAI, Metric
 from cai.results.systems import Match, Reply, SystemSummary
 
 Metrics = dict[str, Metric]
@@ -22,7 +22,6 @@ Metrics = dict[str, Metric]
 
 AXES = {"red_team": "harmlessness", "helpful": "helpfulness"}
 """What is judged of the replies to each set of prompts."""
-SL_CAI = "sl_cai"
 
 
 def match_of(judge: str, by: str, axis: str, a: Reply, b: Reply, outcome: float) -> Match:

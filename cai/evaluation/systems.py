@@ -19,6 +19,7 @@ from cai.evasiveness.reader import reader
 from cai.lm.generate import Sampling
 from cai.lm.load import LanguageModel, is_tuned
 from cai.lm.packing import Tree
+from cai.results.common import SL_CAI
 from cai.results.systems import GreedyReply, Reply
 from cai.sampling.replies import SampledReply, sample_replies
 from cai.sampling.shards import make_rows
@@ -82,7 +83,7 @@ def load_systems(
 
     That is a best-of-N of RL's start, and the policy's snapshots.
     """
-    results = {"helpful": inputs.helpful, "sl_cai": inputs.sft, settings.recipe.name: inputs.rl}
+    results = {"helpful": inputs.helpful, SL_CAI: inputs.sft, settings.recipe.name: inputs.rl}
     systems = []
     for name, result in results.items():
         if result is None:

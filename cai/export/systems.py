@@ -16,6 +16,7 @@ from cai.files import digest_of_folder
 from cai.lm.heads import has_scalar_model
 from cai.lm.language_model import is_tuned
 from cai.pipeline.stage import Result
+from cai.results.common import SL_CAI
 
 PREFERENCE = {"model": "pm", "twin": "twin"}
 """Names of preference models, by the folder they are in; members of an ensemble add a number."""
@@ -62,7 +63,7 @@ def all_systems(lineage: Lineage) -> list[System]:
         if stage == "helpful":
             found.append(_assistant("helpful", result, recorded(result, HelpfulSettings).model))
         elif stage == "sft":
-            found.append(_assistant("sl_cai", result, recorded(result, SFTSettings).model))
+            found.append(_assistant(SL_CAI, result, recorded(result, SFTSettings).model))
         elif stage == "rl":
             found += _policies(result)
         elif stage == "pm":

@@ -12,6 +12,7 @@ from cai.report.collect import Result
 from cai.report.effects import Effect, Trend
 from cai.report.joined import AXES, Joined
 from cai.report.names import FACTORS, OUTCOMES, SWITCHES, count, system_name
+from cai.results.common import SL_CAI
 
 SIZES = {True: 50.0, False: 0.1}
 """Effects whose power is told: of Elo, and of a share."""
@@ -151,7 +152,7 @@ def answer(result: Result) -> list[str]:
 def _answer_of_repeats(result: Result, joined: Joined, policy: str) -> list[str]:
     """Say what each step of the method did where nothing was varied but the seed."""
     known = {system.id for system in result.systems}
-    chain = [name for name in ("helpful", "sl_cai", policy) if name in known]
+    chain = [name for name in ("helpful", SL_CAI, policy) if name in known]
     steps = [(*pair, metric) for pair in itertools.pairwise(chain) for metric in AXES]
     told = []
     for before, after, metric in (*steps, (chain[0], chain[-1], "engaged")):

@@ -13,6 +13,7 @@ from cai.report.joined import Joined
 from cai.report.names import OUTCOMES, count, n_of
 from cai.report.parts import Block, Bullets, Figure, Heading, Note, Section, Table
 from cai.report.systems import System
+from cai.results.common import SL_CAI
 
 HOW = (
     "Main effects are means over the settings of all other factors, paired by prompt; an "
@@ -78,7 +79,7 @@ def _seeds(result: Result, joined: Joined) -> Iterator[Block]:
 
 def _optimisation(result: Result) -> Figure | None:
     """Draw the change of the training PM's, the twin's and the judge's score against sqrt(KL)."""
-    start = next((system for system in result.systems if system.name == "sl_cai"), None)
+    start = next((system for system in result.systems if system.name == SL_CAI), None)
     policies = [s for s in result.systems if s.id in result.policies]
     names = {"pm": "training PM", "twin": "twin", "judge": "judge"}
     series = []

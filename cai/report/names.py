@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cai.dialogue import Role
+from cai.results.common import SL_CAI
 
 SYSTEMS = {
     "helpful": "Helpful-only assistant",
-    "sl_cai": "SL-CAI",
+    SL_CAI: "SL-CAI",
     "rl_cai": "RL-CAI",
     "rl_cai_cot": "RL-CAI with chains of thought",
     "dpo_cai": "DPO-CAI",

@@ -16,7 +16,7 @@ from cai.contracts.found import choices_of, match_of_choice
 from cai.contracts.policies import Evaluation
 from cai.data.choices import choices_in
 from cai.report.systems import Named
-from cai.results.common import AXES, Metric
+from cai.results.common import AXES, SL_CAI, Metric
 from cai.results.systems import Match, Reply, Summary
 
 RESAMPLES = 300
@@ -71,7 +71,7 @@ def choices_for(evaluation: Evaluation, summary: Summary, replies: Sequence[Repl
 def rated(summary: Summary, matches: Sequence[Match]) -> Summary:
     """Add people's Elo to the systems of a run; where there is no scale, a note says so."""
     names = [system.name for system in summary.systems]
-    anchor = "sl_cai" if "sl_cai" in names else names[0]
+    anchor = SL_CAI if SL_CAI in names else names[0]
     metrics = {system.name: dict(system.metrics) for system in summary.systems}
     notes = list(summary.notes)
     for key, (judge, axis) in RATINGS.items():

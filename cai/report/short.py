@@ -11,7 +11,7 @@ from cai.report.effects import Effect, Trend, mean_change, share, share_change
 from cai.report.findings import Finding, Floor, Wording, change, level
 from cai.report.names import SOURCES, count
 from cai.report.systems import System
-from cai.results.common import Metric
+from cai.results.common import SL_CAI, Metric
 from cai.results.labels import HeldOut, LabelReport, PMMetrics
 from cai.results.systems import Reply, RevisionSummary
 
@@ -28,7 +28,7 @@ def in_short(result: Result) -> list[Finding]:
         found += objecting(result.replies, helpful, policy)
     if steps.revisions is not None:
         found += revisions(steps.revisions)
-    if helpful is not None and start is not None and start.name == "sl_cai":
+    if helpful is not None and start is not None and start.name == SL_CAI:
         found += ratings(helpful, start, result.judged)
     if steps.labels is not None:
         found += labels(steps.labels)
@@ -49,7 +49,7 @@ def policy_of(result: Result) -> System | None:
 def start_of(result: Result) -> System | None:
     """Return the system that the recipe's policy starts from."""
     from_helpful = result.runs[0].settings.get("recipe.start") == "helpful"
-    name = "helpful" if from_helpful else "sl_cai"
+    name = "helpful" if from_helpful else SL_CAI
     return next((system for system in result.systems if system.name == name), None)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cai.report.names import FACTORS, SWITCHES, system_name
-from cai.results.common import Metric
+from cai.results.common import SL_CAI, Metric
 from cai.results.systems import Match, Reply, Summary
 
 SEED = "seed"
@@ -73,7 +73,7 @@ class Named(NamedTuple):
 
 def zero_of(systems: Sequence[System]) -> System:
     """Return the system whose Elo is 0: SL-CAI, or the first where it is not among them."""
-    return next((system for system in systems if system.name == "sl_cai"), systems[0])
+    return next((system for system in systems if system.name == SL_CAI), systems[0])
 
 
 def differing(runs: Sequence[Summary]) -> list[str]:

@@ -13,6 +13,8 @@ Messages = Annotated[
     Conversation, BeforeValidator(read_messages), PlainSerializer(to_messages, when_used="json")
 ]
 """A conversation, written as ``[{"role": ..., "content": ...}, ...]``."""
+SL_CAI = "sl_cai"
+"""The system between the helpful assistant and the policy."""
 AXES = ("harmlessness", "helpfulness")
 """What systems are compared on."""
 Numbers = dict[str, int | float]
