@@ -8,7 +8,6 @@ change; a test tells.
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -73,11 +72,11 @@ def prepare_labels(config: Config) -> Path:
     settings: FeedbackSettings = stages()["feedback"].read(config)
     model = load_model(settings.model, config.hardware)
     model.add_adapter(feedback.JUDGE, 0, PREPARED)
-    shutil.rmtree(probe.PREPARED, ignore_errors=True)  # what ships would be taken again
     found = probe.Probe(
         FeedbackModel(model, feedback.JUDGE),
         load_constitution(settings.constitution).comparison,
         feedback.shown(feedback.fitting_corpus(settings)).judgements,
+        afresh=True,
     )
     made = {"base": base_fingerprint(model), **found.made}
     ship({"direction": torch.from_numpy(found.direction)}, made, probe.PREPARED, probe.FILE)

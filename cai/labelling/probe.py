@@ -43,13 +43,16 @@ class Probe:
         feedback_model: FeedbackModel,
         principles: Sequence[ComparisonPrinciple],
         known: Sequence[Comparison],
+        *,
+        afresh: bool = False,
     ) -> None:
-        """Fit the direction.
+        """Take the direction that ships, if it is made for exactly this, or fit it.
 
         Args:
             feedback_model: Reads.
             principles: One is drawn for each known comparison.
             known: Comparisons whose first reply is the better one.
+            afresh: Fit it in any case.
 
         Raises:
             UserError: If none is known.
@@ -62,7 +65,7 @@ class Probe:
         self.model, self.adapter = feedback_model.model, feedback_model.adapter
         shown = questions(known, principles)
         self.made = self._made_for(shown)
-        ready = taken(self.model, self.made, PREPARED, FILE)
+        ready = None if afresh else taken(self.model, self.made, PREPARED, FILE)
         if ready is not None:
             self.direction: Array = ready["direction"].numpy()
         else:
