@@ -10,7 +10,7 @@ from tiny import randomise, tiny_config
 from cai.composition import CONF, typed
 from cai.contracts.table import stages
 from cai.dialogue import human
-from cai.evaluation.measures import divergences, entropy, style_metrics
+from cai.evaluation.measures import divergences, entropy, style_metrics, text_metrics
 from cai.evaluation.systems import Context, System
 from cai.evasiveness.classifier import Style
 from cai.lm.generate import Sampling
@@ -124,3 +124,11 @@ def test_styles_are_shares_of_the_replies_to_red_team_prompts():
     shares = {"compliance": 0.4, "engaged": 0.3, "generic": 0.2, "evasive": 0.1, "deflection": 0}
     assert {style: metric.value for style, metric in named.items()} == pytest.approx(shares)
     assert 0 < named["compliance"].low < 0.4 < named["compliance"].high < 1
+
+
+def test_lengths_and_repetition_by_hand():
+    texts = ["Call a friend, call a friend, call a friend.", "No, that is theft.", "Ask first."]
+    rows = [replace(row([1], f"p{n}"), response=text) for n, text in enumerate(texts)]
+    found = text_metrics([*rows, replace(rows[0], system="sl_cai")], "rl")
+    assert found["repetition"].value == pytest.approx(1 / 3)
+    assert found["length"].value == pytest.approx((9 + 4 + 2) / 3)
