@@ -43,7 +43,6 @@ ALLOWED = {
     "cai/export/data.py": "writes to a folder that appears when it is whole",
     "cai/export/models.py": "likewise",
     "cai/lm/prepared.py": "begins a folder anew that the package ships",
-    "cai/prepare.py": "likewise",
 }
 """Modules that may, and why."""
 
