@@ -7,6 +7,7 @@ misspelt key answer at once.
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -25,6 +26,7 @@ from cai.command import check_room, command
 from cai.composition import CONF, schema, typed
 from cai.errors import UserError
 from cai.sentences import explain, sentence_of
+from cai.single import run_once
 from cai.terminal import one_line, say
 
 log = logging.getLogger("cai")
@@ -46,6 +48,7 @@ def _launch(cfg: DictConfig) -> Objectives | None:
             )
         sweep.describe_run(config.tracking)
         log.info("stage=%s model=%s scale=%s", config.stage, config.model.name, config.scale.name)
+        gc.enable()
         check_room()
         from cai.run import run
 
@@ -139,7 +142,8 @@ def _main() -> int:
     try:
         schema()
         with _own_folder():
-            launch()
+            if not run_once(_launch, sys.argv[1:]):
+                launch()
     except sweep.Refused as refused:
         cause = refused.__cause__
         sweep.failures.append(_not_writable(cause) if isinstance(cause, OSError) else str(refused))
@@ -155,4 +159,5 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
+    gc.disable()  # until the first line: composing makes many objects and hardly any garbage
     sys.exit(main())

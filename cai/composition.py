@@ -6,7 +6,7 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError, MissingMandatoryValue
 
 from cai.config import (
     ComparisonPrinciple,
@@ -43,6 +44,8 @@ CONF, SWEEPS = _shipped("conf"), _shipped("sweeps")
 
 PRINCIPLES = {"revision": RevisionPrinciple, "comparison": ComparisonPrinciple}
 
+HYDRA = "hydra"
+"""The node of a config that is Hydra's own; a job is not given it."""
 LONGEST = 120
 """Signs of the command line that are repeated in an error."""
 
@@ -84,12 +87,23 @@ def typed(cfg: DictConfig) -> Config:
     for item in fields(kind):
         if item.name not in there:
             raise UserError(f"~{item.name} takes out what a run needs: leave it out")
-    left_out = {name for name in stages() if OmegaConf.is_missing(cfg, name)}
-    missing = sorted(key for key in OmegaConf.missing_keys(cfg) if key not in left_out)
-    if missing:
-        raise UserError(f"{missing[0]} has no value: give one on the command line or in conf/")
-    nodes = {str(key): _leave(cfg, str(key)) for key in cfg if key not in left_out}
-    return kind(**nodes)
+    left_out = {HYDRA, *(name for name in stages() if OmegaConf.is_missing(cfg, name))}
+    chosen = [str(key) for key in cfg if key not in left_out]
+    try:
+        return kind(**{key: _leave(cfg, key) for key in chosen})
+    except (MissingMandatoryValue, InterpolationToMissingValueError) as error:
+        empty = min(_empty(cfg, chosen))
+        raise UserError(
+            f"{empty} has no value: give one on the command line or in conf/"
+        ) from error
+
+
+def _empty(cfg: DictConfig, chosen: Iterable[str]) -> Iterator[str]:
+    for key in chosen:
+        if OmegaConf.is_missing(cfg, key):
+            yield key
+        elif OmegaConf.is_config(cfg[key]):
+            yield from OmegaConf.missing_keys(cfg[key])
 
 
 def _given(node: Any, prefix: str = "") -> Iterator[str]:
@@ -100,6 +114,8 @@ def _given(node: Any, prefix: str = "") -> Iterator[str]:
     elif OmegaConf.is_dict(node) and not node._is_missing() and not node._is_none():
         closed = is_dataclass(OmegaConf.get_type(node))
         for name in node if closed or not prefix else ():
+            if not prefix and name == HYDRA:
+                continue
             key = f"{prefix}.{name}" if prefix else str(name)
             yield key
             yield from _given(node._get_node(name), key)

@@ -1,7 +1,7 @@
 """The one codec between dataclasses and JSON: rows on lines, or one document.
 
 Fields are written in their order and read back with their types checked; what is not a field is
-refused. A field that is ``Absent`` when it is None is left out instead of being written as null.
+refused. pydantic does it, and is loaded when a file is first read or written.
 """
 
 from __future__ import annotations
@@ -10,25 +10,22 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
-
-from pydantic import Field, TypeAdapter
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cai.files import replacing, write_json
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
-
-Absent = Field(exclude_if=lambda value: value is None)
-"""Annotation of an optional field that is not written while it is None."""
-OptionalFloat = Annotated[float | None, Absent]
-"""A number that some rows do not have."""
-
 
 _EXACTLY: dict[str, Any] = {"strict": True, "extra": "forbid"}
 _adapters: dict[Any, TypeAdapter[Any]] = {}
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
     if kind not in _adapters:
         _adapters[kind] = TypeAdapter(kind)
     return _adapters[kind]

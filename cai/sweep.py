@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import logging
 import re
@@ -65,7 +64,7 @@ class Sweep(Callback):
         """
         HydraConfig.instance().set_config(config)
         try:
-            accepted[:] = [typed(_of_the_job(config))]
+            accepted[:] = [typed(config)]
         except (UserError, HydraException, OmegaConfBaseException, ValueError) as error:
             raise Refused(explain(error)) from error
         _claim(config, "run")
@@ -179,14 +178,6 @@ def arms(config: DictConfig) -> list[list[str]] | None:
         else:
             choices[key] = [f"{key}={word.get_value_element_as_str()}"]
     return [list(arm) for arm in itertools.product(*choices.values())]
-
-
-def _of_the_job(config: DictConfig) -> DictConfig:
-    """Return a config as its job will see it, without Hydra's own node."""
-    own = copy.deepcopy(config)
-    with read_write(own), open_dict(own):
-        del own["hydra"]
-    return own
 
 
 def _params(config: DictConfig) -> list[str]:

@@ -15,8 +15,8 @@ from tiny import tiny_config
 from cai import results
 from cai.config import ModelConfig
 from cai.dialogue import assistant, human
-from cai.jsonl import Absent, Document, Rows, to_json
-from cai.results.common import Messages, Numbers
+from cai.jsonl import Document, Rows, to_json
+from cai.results.common import Absent, Messages, Numbers
 from cai.results.labels import HeldOut, KnownAnswers, LabelReport, PMMetrics, PreferenceRow
 from cai.results.revisions import Yield
 from cai.results.systems import Reply, RevisionSummary

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai import results
 from cai.config import (
     ConstitutionConfig,
     DataConfig,
@@ -15,15 +16,6 @@ from cai.config import (
 )
 from cai.jsonl import Document, Rows
 from cai.pipeline.stage import Result
-from cai.results.common import Numbers
-from cai.results.revisions import (
-    Gate,
-    GateReply,
-    HelpfulAnswer,
-    Revision,
-    SFTMetrics,
-    Yield,
-)
 
 
 class Trained(Result):
@@ -35,9 +27,9 @@ class Trained(Result):
         return self.path / "model"
 
     @property
-    def history(self) -> Rows[Numbers]:
+    def history(self) -> Rows[results.common.Numbers]:
         """The training, step by step."""
-        return Rows(self.path / "history.jsonl", Numbers)
+        return Rows(self.path / "history.jsonl", results.common.Numbers)
 
 
 # helpful: the assistant that the method starts from
@@ -61,19 +53,19 @@ class HelpfulAssistant(Trained):
     """The helpful-only assistant and how ready it is to do harm."""
 
     @property
-    def answers(self) -> Rows[HelpfulAnswer]:
+    def answers(self) -> Rows[results.revisions.HelpfulAnswer]:
         """Answers of the bare model that it learnt from, where it learns from these."""
-        return Rows(self.path / "answers.jsonl", HelpfulAnswer)
+        return Rows(self.path / "answers.jsonl", results.revisions.HelpfulAnswer)
 
     @property
-    def gate(self) -> Document[Gate]:
+    def gate(self) -> Document[results.revisions.Gate]:
         """How often it refuses."""
-        return Document(self.path / "gate.json", Gate)
+        return Document(self.path / "gate.json", results.revisions.Gate)
 
     @property
-    def gate_replies(self) -> Rows[GateReply]:
+    def gate_replies(self) -> Rows[results.revisions.GateReply]:
         """What it said."""
-        return Rows(self.path / "gate.jsonl", GateReply)
+        return Rows(self.path / "gate.jsonl", results.revisions.GateReply)
 
 
 # revise: critiques and revisions
@@ -101,19 +93,19 @@ class Revisions(Result):
     """Prompts with the first reply and its revisions."""
 
     @property
-    def sampled(self) -> Rows[Revision]:
+    def sampled(self) -> Rows[results.revisions.Revision]:
         """The same before near-duplicates are marked; gone when the stage has finished."""
-        return Rows(self.path / "sampled.jsonl", Revision)
+        return Rows(self.path / "sampled.jsonl", results.revisions.Revision)
 
     @property
-    def rows(self) -> Rows[Revision]:
+    def rows(self) -> Rows[results.revisions.Revision]:
         """A row per prompt, with every text, principle, seed and fault."""
-        return Rows(self.path / "revisions.jsonl", Revision)
+        return Rows(self.path / "revisions.jsonl", results.revisions.Revision)
 
     @property
-    def yields(self) -> Document[list[Yield]]:
+    def yields(self) -> Document[list[results.revisions.Yield]]:
         """What was left out, and why."""
-        return Document(self.path / "yield.json", list[Yield])
+        return Document(self.path / "yield.json", list[results.revisions.Yield])
 
 
 # sft: SL-CAI
@@ -146,11 +138,11 @@ class SLCAI(Trained):
     """The assistant that was fine-tuned on revisions."""
 
     @property
-    def helpful_answers(self) -> Rows[HelpfulAnswer]:
+    def helpful_answers(self) -> Rows[results.revisions.HelpfulAnswer]:
         """Answers of the helpful assistant, where it answers the helpful prompts."""
-        return Rows(self.path / "helpful.jsonl", HelpfulAnswer)
+        return Rows(self.path / "helpful.jsonl", results.revisions.HelpfulAnswer)
 
     @property
-    def metrics(self) -> Document[SFTMetrics]:
+    def metrics(self) -> Document[results.revisions.SFTMetrics]:
         """What it was trained on, and its held-out loss."""
-        return Document(self.path / "metrics.json", SFTMetrics)
+        return Document(self.path / "metrics.json", results.revisions.SFTMetrics)

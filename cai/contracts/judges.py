@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cai import results
 from cai.config import DataConfig, JudgeConfig, ModelConfig
 from cai.contracts.preferences import PMFolder
 from cai.jsonl import Document
 from cai.pipeline.stage import Result
-from cai.results.judge import JudgeReport
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,6 @@ class JudgeModels(Result):
         return PMFolder(self.path / name)
 
     @property
-    def report(self) -> Document[JudgeReport]:
+    def report(self) -> Document[results.judge.JudgeReport]:
         """Who judges and how well."""
-        return Document(self.path / "report.json", JudgeReport)
+        return Document(self.path / "report.json", results.judge.JudgeReport)

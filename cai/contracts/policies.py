@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai import results
 from cai.config import (
     ConstitutionConfig,
     DataConfig,
@@ -19,24 +20,6 @@ from cai.contracts.judges import JudgeModels
 from cai.contracts.preferences import Labels, PreferenceModels
 from cai.jsonl import Document, Rows
 from cai.pipeline.stage import Result
-from cai.results.common import Numbers
-from cai.results.judge import JudgeReport
-from cai.results.labels import (
-    LabelReport,
-    PMMetrics,
-)
-from cai.results.systems import (
-    GreedyReply,
-    HarmfulnessMetrics,
-    Match,
-    PaperAnswer,
-    PaperTests,
-    Reply,
-    RevisionSummary,
-    Stance,
-    Summary,
-    Transcript,
-)
 
 # rl: the policy
 
@@ -83,9 +66,9 @@ class PolicyResult(Trained):
         return self.path / "critic"
 
     @property
-    def transcripts(self) -> Rows[Transcript]:
+    def transcripts(self) -> Rows[results.systems.Transcript]:
         """Replies at every look of the Goodhart watch."""
-        return Rows(self.path / "transcripts.jsonl", Transcript)
+        return Rows(self.path / "transcripts.jsonl", results.systems.Transcript)
 
     @property
     def snapshots(self) -> Path:
@@ -126,44 +109,44 @@ class Evaluation(Result):
     """Replies of all systems, how they were judged, and what the report shows besides."""
 
     @property
-    def sampled(self) -> Rows[Reply]:
+    def sampled(self) -> Rows[results.systems.Reply]:
         """Replies with their tokens; gone when the stage has finished."""
-        return Rows(self.path / "sampled.jsonl", Reply)
+        return Rows(self.path / "sampled.jsonl", results.systems.Reply)
 
     @property
-    def sampled_greedy(self) -> Rows[GreedyReply]:
+    def sampled_greedy(self) -> Rows[results.systems.GreedyReply]:
         """Greedy replies with their tokens; gone when the stage has finished."""
-        return Rows(self.path / "sampled_greedy.jsonl", GreedyReply)
+        return Rows(self.path / "sampled_greedy.jsonl", results.systems.GreedyReply)
 
     @property
-    def replies(self) -> Rows[Reply]:
+    def replies(self) -> Rows[results.systems.Reply]:
         """Every system's replies to every prompt."""
-        return Rows(self.path / "replies.jsonl", Reply)
+        return Rows(self.path / "replies.jsonl", results.systems.Reply)
 
     @property
-    def greedy(self) -> Rows[GreedyReply]:
+    def greedy(self) -> Rows[results.systems.GreedyReply]:
         """Greedy replies to red-team prompts, where harmfulness is measured."""
-        return Rows(self.path / "greedy.jsonl", GreedyReply)
+        return Rows(self.path / "greedy.jsonl", results.systems.GreedyReply)
 
     @property
-    def matches(self) -> Rows[Match]:
+    def matches(self) -> Rows[results.systems.Match]:
         """Comparisons by all judges."""
-        return Rows(self.path / "matches.jsonl", Match)
+        return Rows(self.path / "matches.jsonl", results.systems.Match)
 
     @property
-    def stances(self) -> Rows[Stance]:
+    def stances(self) -> Rows[results.systems.Stance]:
         """Answers to everyday questions by who asks."""
-        return Rows(self.path / "persona.jsonl", Stance)
+        return Rows(self.path / "persona.jsonl", results.systems.Stance)
 
     @property
-    def paper_answers(self) -> Rows[PaperAnswer]:
+    def paper_answers(self) -> Rows[results.systems.PaperAnswer]:
         """Answers to the paper's tests."""
-        return Rows(self.path / "paper_answers.jsonl", PaperAnswer)
+        return Rows(self.path / "paper_answers.jsonl", results.systems.PaperAnswer)
 
     @property
-    def paper_tests(self) -> Document[PaperTests]:
+    def paper_tests(self) -> Document[results.systems.PaperTests]:
         """How well the paper's tests were answered."""
-        return Document(self.path / "paper_tests.json", PaperTests)
+        return Document(self.path / "paper_tests.json", results.systems.PaperTests)
 
     @property
     def regressor(self) -> Path:
@@ -171,19 +154,19 @@ class Evaluation(Result):
         return self.path / "harmfulness"
 
     @property
-    def regressor_metrics(self) -> Document[HarmfulnessMetrics]:
+    def regressor_metrics(self) -> Document[results.systems.HarmfulnessMetrics]:
         """How good that model is; written last in its folder."""
-        return Document(self.regressor / "metrics.json", HarmfulnessMetrics)
+        return Document(self.regressor / "metrics.json", results.systems.HarmfulnessMetrics)
 
     @property
-    def regressor_history(self) -> Rows[Numbers]:
+    def regressor_history(self) -> Rows[results.common.Numbers]:
         """The training of that model."""
-        return Rows(self.regressor / "history.jsonl", Numbers)
+        return Rows(self.regressor / "history.jsonl", results.common.Numbers)
 
     @property
-    def summary(self) -> Document[Summary]:
+    def summary(self) -> Document[results.systems.Summary]:
         """Everything in short."""
-        return Document(self.path / "summary.json", Summary)
+        return Document(self.path / "summary.json", results.systems.Summary)
 
     @property
     def upstream(self) -> Upstream:
@@ -198,36 +181,36 @@ class Upstream:
     path: Path
 
     @property
-    def labels(self) -> Document[LabelReport]:
+    def labels(self) -> Document[results.labels.LabelReport]:
         """How far the labels can be trusted."""
-        return Document(self.path / "feedback.json", LabelReport)
+        return Document(self.path / "feedback.json", results.labels.LabelReport)
 
     @property
-    def pm(self) -> Document[PMMetrics]:
+    def pm(self) -> Document[results.labels.PMMetrics]:
         """What the PM and its twin know."""
-        return Document(self.path / "pm.json", PMMetrics)
+        return Document(self.path / "pm.json", results.labels.PMMetrics)
 
     @property
-    def judge(self) -> Document[JudgeReport]:
+    def judge(self) -> Document[results.judge.JudgeReport]:
         """Who judges, and how far the judge can be trusted."""
-        return Document(self.path / "judge.json", JudgeReport)
+        return Document(self.path / "judge.json", results.judge.JudgeReport)
 
     @property
-    def revisions(self) -> Document[RevisionSummary]:
+    def revisions(self) -> Document[results.systems.RevisionSummary]:
         """How revisions score, and some of them."""
-        return Document(self.path / "revise.json", RevisionSummary)
+        return Document(self.path / "revise.json", results.systems.RevisionSummary)
 
     @property
-    def history(self) -> Rows[Numbers]:
+    def history(self) -> Rows[results.common.Numbers]:
         """The policy's training."""
-        return Rows(self.path / "rl.jsonl", Numbers)
+        return Rows(self.path / "rl.jsonl", results.common.Numbers)
 
     @property
-    def transcripts(self) -> Rows[Transcript]:
+    def transcripts(self) -> Rows[results.systems.Transcript]:
         """What the policy said on its way."""
-        return Rows(self.path / "rl_transcripts.jsonl", Transcript)
+        return Rows(self.path / "rl_transcripts.jsonl", results.systems.Transcript)
 
     @property
-    def harmfulness(self) -> Document[HarmfulnessMetrics]:
+    def harmfulness(self) -> Document[results.systems.HarmfulnessMetrics]:
         """How good the regressor is."""
-        return Document(self.path / "harmfulness.json", HarmfulnessMetrics)
+        return Document(self.path / "harmfulness.json", results.systems.HarmfulnessMetrics)

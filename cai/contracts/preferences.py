@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from cai import results
 from cai.config import (
     ConstitutionConfig,
     DataConfig,
@@ -16,15 +17,6 @@ from cai.config import (
 from cai.contracts.assistants import SLCAI, HelpfulAssistant
 from cai.jsonl import Document, Rows
 from cai.pipeline.stage import Result
-from cai.results.common import Numbers
-from cai.results.labels import (
-    LabelledPair,
-    LabelReport,
-    PMMetrics,
-    PMSettings,
-    PreferenceRow,
-    ReplyPair,
-)
 
 # feedback: AI labels
 
@@ -52,24 +44,24 @@ class Labels(Result):
     """Pairs of replies with labels."""
 
     @property
-    def pairs(self) -> Rows[ReplyPair]:
+    def pairs(self) -> Rows[results.labels.ReplyPair]:
         """What was sampled."""
-        return Rows(self.path / "pairs.jsonl", ReplyPair)
+        return Rows(self.path / "pairs.jsonl", results.labels.ReplyPair)
 
     @property
-    def labels(self) -> Rows[LabelledPair]:
+    def labels(self) -> Rows[results.labels.LabelledPair]:
         """Every label and how it came about."""
-        return Rows(self.path / "labels.jsonl", LabelledPair)
+        return Rows(self.path / "labels.jsonl", results.labels.LabelledPair)
 
     @property
-    def comparisons(self) -> Rows[PreferenceRow]:
+    def comparisons(self) -> Rows[results.labels.PreferenceRow]:
         """The same in the columns that preference trainers read."""
-        return Rows(self.path / "comparisons.jsonl", PreferenceRow)
+        return Rows(self.path / "comparisons.jsonl", results.labels.PreferenceRow)
 
     @property
-    def report(self) -> Document[LabelReport]:
+    def report(self) -> Document[results.labels.LabelReport]:
         """How far the labels can be trusted."""
-        return Document(self.path / "report.json", LabelReport)
+        return Document(self.path / "report.json", results.labels.LabelReport)
 
 
 # pm: preference models
@@ -111,19 +103,19 @@ class PMFolder:
     path: Path
 
     @property
-    def comparisons(self) -> Rows[PreferenceRow]:
+    def comparisons(self) -> Rows[results.labels.PreferenceRow]:
         """What it was trained on; DPO learns from the same."""
-        return Rows(self.path / "comparisons.jsonl", PreferenceRow)
+        return Rows(self.path / "comparisons.jsonl", results.labels.PreferenceRow)
 
     @property
-    def history(self) -> Rows[Numbers]:
+    def history(self) -> Rows[results.common.Numbers]:
         """The training, step by step."""
-        return Rows(self.path / "history.jsonl", Numbers)
+        return Rows(self.path / "history.jsonl", results.common.Numbers)
 
     @property
-    def metrics(self) -> Document[PMMetrics]:
+    def metrics(self) -> Document[results.labels.PMMetrics]:
         """What it knows."""
-        return Document(self.path / "metrics.json", PMMetrics)
+        return Document(self.path / "metrics.json", results.labels.PMMetrics)
 
     @property
     def card(self) -> Path:
@@ -144,6 +136,6 @@ class PreferenceModels(Result):
         return PMFolder(self.path / name)
 
     @property
-    def settings(self) -> Document[PMSettings]:
+    def settings(self) -> Document[results.labels.PMSettings]:
         """What scoring needs to know besides the weights."""
-        return Document(self.path / "settings.json", PMSettings)
+        return Document(self.path / "settings.json", results.labels.PMSettings)

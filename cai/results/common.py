@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from cai.dialogue import Conversation, read_messages, to_messages
 
+Absent = Field(exclude_if=lambda value: value is None)
+"""Annotation of an optional field that is left out while it is None, instead of written as null."""
+OptionalFloat = Annotated[float | None, Absent]
+"""A number that some rows do not have."""
 Messages = Annotated[
     Conversation, BeforeValidator(read_messages), PlainSerializer(to_messages, when_used="json")
 ]

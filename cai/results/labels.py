@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cai.config import ModelConfig
-from cai.jsonl import Absent, OptionalFloat
-from cai.results.common import Messages, ReliabilityBin
+from cai.results.common import Absent, Messages, OptionalFloat, ReliabilityBin
 
 
 @dataclass(frozen=True)

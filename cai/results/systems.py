@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cai.jsonl import Absent, OptionalFloat
-from cai.results.common import Messages, Metric, ReliabilityBin
+from cai.results.common import Absent, Messages, Metric, OptionalFloat, ReliabilityBin
 from cai.results.revisions import Revision, Yield
 
 

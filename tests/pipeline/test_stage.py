@@ -112,7 +112,7 @@ def test_a_command_answers_before_the_libraries_of_its_stages_are_loaded():
     code = (
         "import sys; from cai.contracts.table import stages; stages(); import cai.__main__; "
         "sys.exit(bool({'numpy', 'scipy', 'torch', 'transformers', 'lightning', 'pyarrow', "
-        "'httpx', 'jinja2', 'matplotlib', 'wandb', 'safetensors'} & set(sys.modules)))"
+        "'httpx', 'jinja2', 'matplotlib', 'wandb', 'safetensors', 'pydantic'} & set(sys.modules)))"
     )
     path = {**os.environ, "PYTHONPATH": str(Path(cai.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=path, check=False).returncode == 0
