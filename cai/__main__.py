@@ -98,6 +98,8 @@ LONG = (
 """Hydra's flags as it documents them; a beginning that is one flag's alone will do."""
 SHORT = ("-h", "-c", "-p", "-r", "-m", "-sc", "-i")
 """The same in short; some take a value that may follow at once."""
+FOLDERS = ("outputs=", "hydra.run.dir=", "hydra.sweep.dir=")
+"""Words that name a folder which Hydra makes."""
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
@@ -105,15 +107,17 @@ def _not_writable(error: OSError) -> str:
     """Explain why Hydra could not make the folder of a run; any other error is raised again."""
     if error.errno not in DENIED and (said := sentence_of(error)):
         return said
-    given = ["outputs=outputs", *(word for word in sys.argv if word.startswith("outputs="))][-1]
-    outputs = Path(given.partition("=")[2]).resolve()
-    blocked = Path(error.filename or "/").resolve()
-    if outputs not in (blocked, *blocked.parents):
-        raise error
-    return (
-        f"{given} can't be written to ({error.strerror}: {error.filename}): set outputs= to a "
-        "folder that you may write"
-    )
+    blocked = Path(error.filename).resolve() if error.filename else None
+    words = ["outputs=outputs", *(word for word in sys.argv if word.startswith(FOLDERS))]
+    for given in reversed(words):
+        key, _, name = given.partition("=")
+        folder = Path(name).resolve()
+        if blocked and (blocked.is_relative_to(folder) or folder.is_relative_to(blocked)):
+            return (
+                f"{given} can't be written to ({error.strerror}: {error.filename}): set {key}= to "
+                "a folder that you may write"
+            )
+    raise error
 
 
 def main() -> int:

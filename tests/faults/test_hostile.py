@@ -88,6 +88,17 @@ def test_a_run_folder_that_can_not_be_made_is_said_once(quick, monkeypatch, tmp_
     assert not [warning for warning in recwarn if "Callback" in str(warning.message)]
 
 
+@pytest.mark.parametrize("key", ["outputs", "hydra.run.dir"])
+@pytest.mark.parametrize("below", ["", "/a/b"])
+def test_a_folder_below_a_file_is_said_in_a_sentence(key, below, quick, tmp_path):
+    (tmp_path / "file").write_text("")
+    word = f"{key}={tmp_path / 'file'}{below}"
+    end, said = configs.outcome(configs.Case(0, ("text",), (word,)), tmp_path)
+    assert end == "sentence"
+    assert said.startswith(f"{word} can't be written to (")
+    assert said.endswith(f"): set {key}= to a folder that you may write\n")
+
+
 SOME = [
     "auto_map of config, model", "template escapes 1", "kernel repository", "pickle: pytorch_model",
     "pickle: in the name", "config is a pipe", "weights are an endless", "shards outside",
