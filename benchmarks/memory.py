@@ -57,11 +57,16 @@ KEYS = {
 """What is done; "twice" computes activations twice, in two steps, for the holes grow at first."""
 
 
+def prompt(n: int, token: int = 5) -> list[int]:
+    """Write a prompt that begins as no other does, for what rows have in common is read once."""
+    return [100 + n] + [token] * (PROMPT - 1)
+
+
 def sft(config: Config, folder: Path) -> None:
     """Make one step on eight rows of 256 tokens."""
     model = load_model(config.model, config.hardware)
     model.add_adapter("a", 0)
-    trees = [Tree([5] * PROMPT, [[7] * REPLY]) for _ in range(8)]
+    trees = [Tree(prompt(n), [[7] * REPLY]) for n in range(8)]
     with model.use("a"):
         order = Order(config.hardware.micro_tokens, 0)
         module = SFTModule(model, "a", trees, config.sft, order)
@@ -72,7 +77,7 @@ def pm(config: Config, folder: Path) -> None:
     """Make one step on six pairs of 128 tokens with two replies of 106."""
     model = load_model(config.model, config.hardware)
     model.add_adapter("a", 0)
-    trees = [Tree([5] * PROMPT, [[7] * 106, [8] * 106]) for _ in range(6)]
+    trees = [Tree(prompt(n), [[7] * 106, [8] * 106]) for n in range(6)]
     pairs = [PairExample(tree, 1.0, 1.0, "helpful") for tree in trees]
     with model.use("a"):
         order = Order(config.hardware.micro_tokens, 0)
@@ -87,7 +92,7 @@ def ppo(config: Config, folder: Path) -> None:
         model.add_adapter(name, seed)
     reward = RewardModel([ScalarModel(model, "pm", ScalarHead(model.hidden_size, 0))], 0.0, 0.0)
     roles = Roles("policy", "reference", "critic", ScalarHead(model.hidden_size, None), reward)
-    prompts = Prompts([[5] * PROMPT] * ROWS, [[6] * PROMPT] * ROWS)
+    prompts = Prompts([prompt(n) for n in range(ROWS)], [prompt(n, 6) for n in range(ROWS)])
     order = Order(config.hardware.micro_tokens, 0)
     train(PPOModule(model, roles, prompts, config.rl, order), config, folder)
 
