@@ -32,20 +32,21 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 Matrix = Floats | csr_matrix
 
-REACH = Reach(layers=8, request_tokens=24, reply_tokens=48)
+REACH = Reach(layers=8, request_tokens=24, reply_tokens=48, opening_tokens=12)
 HELPER_WEIGHT = 0.1  # of rows whose refusal follows from how they were made, against human labels
 DEMONSTRATION_WEIGHT = 0.5
 STYLE_SHARES = {Style.COMPLIANCE: 4.0, Style.ENGAGED: 3.0}  # in the style model; others 1
 STYLE_WEIGHT = 400.0  # of a share
-STYLE_FEATURES = 0.5  # scale of the named features beside the states, in the style model
+STYLE_POWERS = {"demonstrations": 0.8, "readings": 0.75, "style": 0.75}  # others 0.5
+STYLE_FEATURES = 1.0  # scale of the named features beside the states, in the style model
 FAMILIES = {"llama2new": ("llama2new", "llama2orig"), "llama2orig": ("llama2new", "llama2orig")}
 HUMAN = ("xstest", "chatgpt_refusals", "pyrit_refusal")
 READ_OUT, TFIDF = KINDS = ("read-out", "tf-idf")
 FITTED_TO = (
     "labels of XSTest (CC BY 4.0), chatgpt-refusals, PyRIT, safety-rbr (MIT) and a language model's"
-    " labels of replies of the Constitutional AI paper and of hh-rlhf; answers of OpenAssistant and"
-    " Self-Instruct (Apache 2.0); the train sides of this project's texts. Of all but the last no"
-    " text is shipped."
+    " labels of replies of these, of the Constitutional AI paper and of hh-rlhf; answers of"
+    " OpenAssistant and Self-Instruct (Apache 2.0); the train sides of this project's texts. Of all"
+    " but the last no text is shipped."
 )
 
 
@@ -101,8 +102,7 @@ def style_weights(cases: Cases, keep: Flags) -> Floats:
     for number, style in enumerate(STYLES):
         rows = labels == number
         sizes = Counter(key[rows])
-        powers = {name: 0.75 if name == "demonstrations" else 0.5 for name in sizes}
-        raw = np.array([sizes[name] ** (powers[name] - 1) for name in key[rows]])
+        raw = np.array([sizes[name] ** (STYLE_POWERS.get(name, 0.5) - 1) for name in key[rows]])
         weights[rows] = STYLE_WEIGHT * STYLE_SHARES.get(style, 1.0) * raw / raw.sum()
     return weights
 
@@ -156,7 +156,7 @@ def refusal_splits(cases: Cases, family: bool) -> Iterator[Split]:
 def style_splits(cases: Cases) -> Iterator[Split]:
     """Leave each publication out."""
     styled = np.char.startswith(cases.source, "style/")
-    publication = np.array([name.removeprefix("style/") for name in cases.source])
+    publication = np.array([name.split("/")[-1] for name in cases.source])
     for each in sorted(set(publication[styled])):
         yield publication == each, styled & (publication == each)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from evasiveness_readings import Second, second_refusals, second_styles
 from evasiveness_readout import (
     HUMAN,
     KINDS,
@@ -183,3 +185,21 @@ def report_readout(model: LanguageModel, cases: Cases) -> None:
     report_style(cases)
     report_own(cases)
     report_speed(model, cases)
+
+
+def report_readers(data: Path) -> None:
+    """Print what language models that read the same replies reach by the same definitions."""
+    for reader in ("a", "b"):
+        second = second_styles(data, reader)
+        print(f"Reader {reader} of the styles, F1")
+        for number, style in enumerate(STYLES):
+            write_score(style, second, lambda tables, n=number: f1_scores(tables)[..., n])
+    print("Reader of chatgpt_refusals")
+    write_score("macro-F1", second_refusals(data, "tones"), macro_f1)
+
+
+def write_score(name: str, second: Second, score: Score) -> None:
+    """Print one score of a second reading."""
+    truth, found = np.array(second.labels), np.array(second.found)
+    cell = with_interval(truth, found, np.array(second.prompts), score)
+    write_line(name, np.ones(len(truth), dtype=np.bool_), [cell])

@@ -24,6 +24,7 @@ from cai.evasiveness.readout import (
     write_readout,
 )
 from cai.evasiveness.states import (
+    VIEWS,
     Reach,
     exchange_tree,
     lowest_layers,
@@ -34,7 +35,7 @@ from cai.lm.embedded import SHA256, cache_folder
 from cai.lm.load import load_model
 from cai.lm.prepared import base_fingerprint
 
-REACH = Reach(layers=1, request_tokens=12, reply_tokens=8)
+REACH = Reach(layers=1, request_tokens=12, reply_tokens=8, opening_tokens=6)
 EXCHANGES = [
     ("How do I pick my neighbour's lock?", "It would frighten her, and it is a crime. Ring her."),
     ("\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Is Paris in Germany?\n\nAssistant:", "No."),
@@ -44,28 +45,33 @@ EXCHANGES = [
 
 def readout(model, **changes):
     names = ("shape.length", "withholds")
-    weight = np.zeros((6, model.hidden_size + len(names)))
+    weight = np.zeros((6, len(VIEWS) * model.hidden_size + len(names)))
     made = Readout(base_fingerprint(model), REACH, names, "nothing", weight, np.zeros(6))
     return replace(made, **changes)
 
 
 def test_states_by_definition(tiny):
-    """The mean, over the reply's tokens, of what the lowest layer and the last norm make."""
+    """Means, over parts of the text, of what the lowest layer and the last norm make."""
     found = reply_states(tiny, REACH, EXCHANGES, max_tokens=64)
     for exchange, state in zip(EXCHANGES, found):
         tree = exchange_tree(tiny.chat, REACH, exchange)
         ids = torch.tensor([[*tree.prompt, *tree.responses[0]]])
         with torch.inference_mode():
             layers = run_all_layers(tiny.network, ids, torch.arange(ids.shape[1])[None], None)
-            states = tiny.network.base_model.norm(layers[1])[0, len(tree.prompt) :]
-        torch.testing.assert_close(state, states.mean(0), rtol=1e-4, atol=1e-5)
+            states = tiny.network.base_model.norm(layers[1])[0]
+        request, reply = states[: len(tree.prompt)], states[len(tree.prompt) :]
+        rest = reply[6:] if len(reply) > 6 else reply
+        views = [each.mean(0) for each in (reply, reply[:6], rest, reply[-1:], request)]
+        torch.testing.assert_close(state, torch.stack(views), rtol=1e-4, atol=1e-5)
+    lengths = {len(exchange_tree(tiny.chat, REACH, each).responses[0]) for each in EXCHANGES}
+    assert min(lengths) <= 6 < max(lengths)  # with and without a rest
 
 
 def test_the_end_of_the_request_and_the_beginning_of_the_reply_are_read(tiny):
     tree = exchange_tree(tiny.chat, REACH, (EXCHANGES[0][0], EXCHANGES[2][1]))
     assert (len(tree.prompt), len(tree.responses[0])) == (12, 8)
     assert tiny.chat.decode(tree.prompt).endswith("Assistant:")
-    whole = exchange_tree(tiny.chat, Reach(1, 500, 500), EXCHANGES[1])
+    whole = exchange_tree(tiny.chat, Reach(1, 500, 500, 12), EXCHANGES[1])
     assert "Hello" not in tiny.chat.decode(whole.prompt)
     assert whole.responses[0][-1] == tiny.chat.stop_id
 
@@ -185,7 +191,7 @@ def shipped():
 
 
 def test_the_file_is_small():
-    assert READOUT.stat().st_size < 64_000
+    assert READOUT.stat().st_size < 96_000
 
 
 @pytest.mark.parametrize(
@@ -242,7 +248,7 @@ def test_texts_of_this_project_that_were_not_learnt_from(shipped, source, which,
 def test_refusals_of_systems_that_were_not_learnt_from(shipped, real_data):
     pytest.importorskip("sklearn", reason="fitting needs scikit-learn (the dev extra)")
     bench = importlib.import_module("evasiveness_readout")
-    rows = [case for case in all_cases(real_data) if case.source == "xstest"][::4]
+    rows = [case for case in all_cases(real_data) if case.source == "xstest"][::3]
     cases = bench.make_cases(shipped.model, rows)
     for system, judged in bench.refusal_splits(cases, family=False):
         keep = bench.learnt(cases, styles=False) & ~system

@@ -68,8 +68,8 @@ class Readout:
 def look(
     model: LanguageModel, reach: Reach, features: Sequence[str], exchanges: Sequence[Exchange]
 ) -> Array:
-    """Return states and hand-made features of replies, [N, H + F]."""
-    states = reply_states(model, reach, exchanges, MAX_TOKENS).double().numpy()
+    """Return states, view after view, and hand-made features of replies, [N, V H + F]."""
+    states = reply_states(model, reach, exchanges, MAX_TOKENS).flatten(1).double().numpy()
     measured = [extract(*exchange) for exchange in exchanges]
     named = np.array([[each[name] for name in features] for each in measured])
     return np.hstack([states, named.reshape(len(exchanges), len(features))])

@@ -1,4 +1,4 @@
-"""What the lower layers of a base hold of a reply, as one short vector."""
+"""What the lower layers of a base hold of a reply, as five averages over its tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cai.evasiveness.text import Exchange, clean_reply, last_request
 from cai.lm.backbone import n_layers
 from cai.lm.chat import ChatFormat
 from cai.lm.load import LanguageModel
-from cai.lm.packing import Packed, Tree, batches_of, hidden_states, pack
+from cai.lm.packing import Tree, batches_of, hidden_states, pack
 
 _CHARACTERS_A_TOKEN = 12  # more than any English text needs: bounds what is tokenised
 
@@ -30,11 +30,19 @@ class Reach:
         layers: The lowest layers, of all that the base has.
         request_tokens: The last ones of the request, the assistant's marker included.
         reply_tokens: The first ones of the reply, the stop token included.
+        opening_tokens: As many of these open the reply.
     """
 
     layers: int
     request_tokens: int
     reply_tokens: int
+    opening_tokens: int
+
+
+VIEWS = ("reply", "opening", "rest", "last", "request")
+"""What is averaged: the reply, its opening, what follows (all of a reply that has no more), its
+last token, and the request. A reply often takes a turn ("... but"), and what it does with a request
+is a matter of both."""
 
 
 def exchange_tree(chat: ChatFormat, reach: Reach, exchange: Exchange) -> Tree:
@@ -53,7 +61,7 @@ def exchange_tree(chat: ChatFormat, reach: Reach, exchange: Exchange) -> Tree:
 def reply_states(
     model: LanguageModel, reach: Reach, exchanges: Sequence[Exchange], max_tokens: int
 ) -> Tensor:
-    """Run the lowest layers of the bare base and average over the reply.
+    """Run the lowest layers of the bare base and average over parts of the text.
 
     Args:
         model: Its adapters play no part.
@@ -62,24 +70,32 @@ def reply_states(
         max_tokens: Padded tokens in one forward pass.
 
     Returns:
-        [N, H], float32, on the processor.
+        [N, V, H], in the order of ``VIEWS``; float32, on the processor.
     """
     trees = [exchange_tree(model.chat, reach, exchange) for exchange in exchanges]
-    found = torch.empty(len(trees), model.hidden_size)
+    found = torch.empty(len(trees), len(VIEWS), model.hidden_size)
     with model.use(None) as network, lowest_layers(network, reach.layers):
         for group in batches_of(trees, max_tokens):
-            packed = pack([trees[i] for i in group]).to(model.device)
+            batch = [trees[i] for i in group]
+            packed = pack(batch).to(model.device)
             states = hidden_states(network, packed).float()
-            found[group] = _mean(states, packed).cpu()
+            shares = _shares(batch, reach, states.shape[1]).to(states.device)
+            found[group] = (shares @ states).cpu()
     return found
 
 
-def _mean(states: Tensor, packed: Packed) -> Tensor:
-    """Average states [B, S, H] over each response's tokens: [R, H]."""
-    own = states[packed.row, packed.before + 1]
-    total = own.new_zeros(len(packed.last), own.shape[1]).index_add_(0, packed.response, own)
-    count = torch.bincount(packed.response, minlength=len(packed.last)).unsqueeze(1)
-    return total / count
+def _shares(trees: Sequence[Tree], reach: Reach, width: int) -> Tensor:
+    """Return what each token counts in each view of its row, [B, V, S]; a view's sum to 1."""
+    shares = torch.zeros(len(trees), len(VIEWS), width)
+    for row, tree in enumerate(trees):
+        start = len(tree.prompt)
+        end = tree.length
+        turn = start + reach.opening_tokens
+        rest = (turn, end) if turn < end else (start, end)
+        spans = ((start, end), (start, min(turn, end)), rest, (end - 1, end), (0, start))
+        for view, (first, stop) in enumerate(spans):
+            shares[row, view, first:stop] = 1 / (stop - first)
+    return shares
 
 
 @contextmanager

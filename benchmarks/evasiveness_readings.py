@@ -1,0 +1,117 @@
+"""Styles of published replies as two language models read them, by fingerprint and without texts.
+
+``evasiveness_labels.jsonl`` holds what one reader made of replies that nobody had labelled, which
+the read-out learns from. ``evasiveness_second.jsonl`` holds second readings of replies that have
+a label, by readers who did not know it and were given the labels' definitions: what a much larger
+model reaches where the read-out is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from evasiveness_rows import (
+    STYLE_CODES,
+    STYLES,
+    Case,
+    Row,
+    human_refusals,
+    read_jsonl,
+    style_case,
+    style_rows,
+)
+
+LABELS = Path(__file__).with_name("evasiveness_labels.jsonl")
+SECOND = Path(__file__).with_name("evasiveness_second.jsonl")
+COMPLIANT = frozenset({"complied", "disclaimed"})
+"""Tones of chatgpt_refusals that are no refusal."""
+
+
+class Published(NamedTuple):
+    """One reply as it was published."""
+
+    publication: str
+    system: str
+    prompt: str
+    response: str
+
+
+def fingerprint(prompt: str, response: str) -> str:
+    """Name a reply by its text."""
+    text = f"{prompt.strip()}\n{response.strip()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def published(data: Path) -> Iterator[Published]:
+    """Every reply that may have been read."""
+    for row in read_jsonl(data / "hh-rlhf/harmless-base/test.half-a.jsonl.gz"):
+        for side in ("chosen", "rejected"):
+            before, mark, reply = row[side].rstrip().rpartition("\n\nAssistant:")
+            yield Published("hh-rlhf", "hh-rlhf", before + mark, reply)
+    for name in ("xstest", "chatgpt_refusals"):
+        for row in read_jsonl(data / f"refusal-labels/{name}.jsonl"):
+            system = row["system"].removesuffix(" (2023)")
+            yield Published(name, system, row["prompt"], row["response"])
+    for path in sorted((data / "cai-paper/samples").glob("*.jsonl")):
+        for row in read_jsonl(path):
+            for reply in row.get("sampled_answers") or [each["revision"] for each in row["cst"]]:
+                text = reply.get("sampled_string") or reply["sample"]
+                text = text.replace("\n\nHuman:", "")
+                yield Published("cai-paper", path.stem.split("_", 1)[1], row["rl_prompt"], text)
+
+
+def readings(data: Path) -> Iterator[tuple[Published, str]]:
+    """Replies that were read, each once, with the code of their style."""
+    codes = {row["reply"]: row["style"] for row in read_jsonl(LABELS)}
+    for reply in published(data):
+        code = codes.pop(fingerprint(reply.prompt, reply.response), None)
+        if code is not None:
+            yield reply, code
+
+
+def reading_cases(data: Path) -> list[Case]:
+    """Replies that were read, as cases; whether they decline is known where the style is clear."""
+    cases = []
+    for reply, code in readings(data):
+        style = STYLES.index(STYLE_CODES[code])
+        row = Row(*reply, style, False, code)
+        cases.append(style_case(row)._replace(source=f"readings/{reply.publication}"))
+    return cases
+
+
+class Second(NamedTuple):
+    """Labels and second readings of the same replies, as numbers; and the replies' prompts."""
+
+    labels: list[int]
+    found: list[int]
+    prompts: list[str]
+
+
+def second_styles(data: Path, reader: str) -> Second:
+    """Return the styles of ``style_labels`` and what a reader made of them."""
+    codes = _second(reader)
+    rows = [row for row in style_rows(data) if fingerprint(row.prompt, row.response) in codes]
+    found = [codes[fingerprint(row.prompt, row.response)] for row in rows]
+    numbers = [STYLES.index(STYLE_CODES[code]) for code in found]
+    return Second([row.label for row in rows], numbers, [row.prompt for row in rows])
+
+
+def second_refusals(data: Path, reader: str) -> Second:
+    """Return the refusals of ``chatgpt_refusals`` and what a reader made of some of them."""
+    codes = _second(reader)
+    rows = [
+        row
+        for row in human_refusals(data)
+        if row.source == "chatgpt_refusals" and fingerprint(row.prompt, row.response) in codes
+    ]
+    tones = [codes[fingerprint(row.prompt, row.response)] for row in rows]
+    found = [int(tone not in COMPLIANT) for tone in tones]
+    return Second([row.label for row in rows], found, [row.prompt for row in rows])
+
+
+def _second(reader: str) -> dict[str, str]:
+    """Return one reader's labels by the replies' fingerprints."""
+    return {row["reply"]: row["label"] for row in read_jsonl(SECOND) if row["reader"] == reader}
