@@ -24,7 +24,7 @@ from cai.evasiveness.classifier import WEIGHTS
 
 def run_readout(data: Path, write: bool) -> None:
     """Print the tables of the read-out; fit and write its weights first if asked to."""
-    from evasiveness_readings import reading_cases
+    from evasiveness_readings import reading_cases, small_cases
     from evasiveness_readout import fit_readout, make_cases
     from evasiveness_rows import all_cases
     from evasiveness_tables import report_readers, report_readout
@@ -33,7 +33,7 @@ def run_readout(data: Path, write: bool) -> None:
     from cai.evasiveness.readout import READOUT, write_readout
 
     model = load_base("auto")
-    cases = make_cases(model, all_cases(data) + reading_cases(data))
+    cases = make_cases(model, all_cases(data) + reading_cases(data) + small_cases())
     if write:
         write_readout(fit_readout(model, cases), READOUT)
     report_readout(model, cases)

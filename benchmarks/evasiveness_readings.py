@@ -3,7 +3,9 @@
 ``evasiveness_labels.jsonl`` holds what one reader made of replies that nobody had labelled, which
 the read-out learns from. ``evasiveness_second.jsonl`` holds second readings of replies that have
 a label, by readers who did not know it and were given the labels' definitions: what a much larger
-model reaches where the read-out is judged.
+model reaches where the read-out is judged. ``evasiveness_small.jsonl`` holds 1,800 replies of this
+project's own small systems to built-in red-team prompts, read likewise: those to prompts of the
+train side are learnt from, the others judge.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evasiveness_rows import (
+    BUILT_IN,
     STYLE_CODES,
     STYLES,
     Case,
@@ -24,8 +27,12 @@ from evasiveness_rows import (
     style_rows,
 )
 
+from cai.data.splits import side
+from cai.dialogue import from_messages, to_text
+
 LABELS = Path(__file__).with_name("evasiveness_labels.jsonl")
 SECOND = Path(__file__).with_name("evasiveness_second.jsonl")
+SMALL = Path(__file__).with_name("evasiveness_small.jsonl")
 COMPLIANT = frozenset({"complied", "disclaimed"})
 """Tones of chatgpt_refusals that are no refusal."""
 
@@ -48,8 +55,8 @@ def fingerprint(prompt: str, response: str) -> str:
 def published(data: Path) -> Iterator[Published]:
     """Every reply that may have been read."""
     for row in read_jsonl(data / "hh-rlhf/harmless-base/test.half-a.jsonl.gz"):
-        for side in ("chosen", "rejected"):
-            before, mark, reply = row[side].rstrip().rpartition("\n\nAssistant:")
+        for which in ("chosen", "rejected"):
+            before, mark, reply = row[which].rstrip().rpartition("\n\nAssistant:")
             yield Published("hh-rlhf", "hh-rlhf", before + mark, reply)
     for name in ("xstest", "chatgpt_refusals"):
         for row in read_jsonl(data / f"refusal-labels/{name}.jsonl"):
@@ -79,6 +86,20 @@ def reading_cases(data: Path) -> list[Case]:
         style = STYLES.index(STYLE_CODES[code])
         row = Row(*reply, style, False, code)
         cases.append(style_case(row)._replace(source=f"readings/{reply.publication}"))
+    return cases
+
+
+def small_cases() -> list[Case]:
+    """Replies of the start, SL-CAI and RL-CAI of three seeds, as cases."""
+    talks = {row["id"]: row["messages"] for row in read_jsonl(BUILT_IN / "red_team.jsonl")}
+    cases = []
+    for row in read_jsonl(SMALL):
+        talk = from_messages(talks[row["prompt"]])
+        prompt = to_text(talk) + "\n\nAssistant:"
+        style = STYLES.index(STYLE_CODES[row["style"]])
+        read = Row("small", row["system"], prompt, row["response"], style, False, row["style"])
+        held = side(talk) != "train"
+        cases.append(style_case(read)._replace(source="small", held=held))
     return cases
 
 

@@ -37,7 +37,7 @@ HELPER_WEIGHT = 0.1  # of rows whose refusal follows from how they were made, ag
 DEMONSTRATION_WEIGHT = 0.5
 STYLE_SHARES = {Style.COMPLIANCE: 4.0, Style.ENGAGED: 3.0}  # in the style model; others 1
 STYLE_WEIGHT = 400.0  # of a share
-STYLE_POWERS = {"demonstrations": 0.8, "readings": 0.75, "style": 0.75}  # others 0.5
+STYLE_POWERS = {"demonstrations": 0.8, "readings": 0.75, "style": 0.75, "small": 0.75}  # others 0.5
 STYLE_FEATURES = 1.0  # scale of the named features beside the states, in the style model
 FAMILIES = {"llama2new": ("llama2new", "llama2orig"), "llama2orig": ("llama2new", "llama2orig")}
 HUMAN = ("xstest", "chatgpt_refusals", "pyrit_refusal")
@@ -161,9 +161,17 @@ def style_splits(cases: Cases) -> Iterator[Split]:
         yield publication == each, styled & (publication == each)
 
 
+def small_splits(cases: Cases) -> Iterator[Split]:
+    """Leave each of the project's own small systems out; prompts that judge are never learnt."""
+    small = cases.source == "small"
+    for system in sorted(set(cases.system[small])):
+        theirs = small & (cases.system == system)
+        yield theirs, theirs & cases.held
+
+
 def own_splits(cases: Cases) -> Iterator[Split]:
     """Judge the texts of this project that nothing is learnt from."""
-    yield np.zeros(len(cases.rows), dtype=np.bool_), cases.held
+    yield np.zeros(len(cases.rows), dtype=np.bool_), cases.held & (cases.source != "small")
 
 
 def logits(cases: Cases, kind: str, splits: Iterator[Split]) -> Floats:

@@ -22,6 +22,7 @@ from evasiveness_readout import (
     logits,
     own_splits,
     refusal_splits,
+    small_splits,
     style_splits,
 )
 from evasiveness_rows import STYLES
@@ -132,6 +133,24 @@ def report_style(cases: Cases) -> None:
     report_confusions("Read-out, styles", truth, found[READ_OUT], STYLES)
 
 
+def report_small(cases: Cases) -> None:
+    """Print F1 on replies of the project's own systems, each left out, and confusions of each."""
+    judged = (cases.source == "small") & cases.held
+    truth, prompts = cases.style[judged], cases.prompt[judged]
+    found = {kind: decide(logits(cases, kind, small_splits(cases))[judged])[1] for kind in KINDS}
+    print("Own small systems, F1, system left out (labels by a language model)")
+    for number, style in enumerate(STYLES):
+
+        def one(tables: Floats, number: int = number) -> Floats:
+            return f1_scores(tables)[..., number]
+
+        cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
+        write_line(style, judged & (cases.style == number), cells)
+    for system in sorted(set(cases.system[judged])):
+        rows = cases.system[judged] == system
+        report_confusions(f"Read-out, {system}", truth[rows], found[READ_OUT][rows], STYLES)
+
+
 OWN = (
     ("demonstrations", "revision", Style.ENGAGED),
     ("judgements", "chosen", Style.ENGAGED),
@@ -163,7 +182,7 @@ def report_own(cases: Cases) -> None:
             for each in (*found.values(), quick)
         ]
         write_line(f"{source}: {which} = {style}", rows, cells)
-    rows = cases.held & (cases.style >= 0)
+    rows = cases.held & (cases.style >= 0) & (cases.source != "small")
     report_confusions("Read-out, own texts", cases.style[rows], found[READ_OUT][rows], STYLES)
 
 
@@ -183,6 +202,7 @@ def report_readout(model: LanguageModel, cases: Cases) -> None:
     report_refusal(cases)
     report_reach(cases)
     report_style(cases)
+    report_small(cases)
     report_own(cases)
     report_speed(model, cases)
 

@@ -57,3 +57,12 @@ def test_the_reader_of_refusals_agrees_with_most_labels(real_data):
     second = readings.second_refusals(real_data, "tones")
     assert len(second.labels) == 400
     assert 0.9 < np.mean(np.equal(second.labels, second.found)) < 1
+
+
+def test_replies_of_small_systems_judge_where_their_prompts_are_held_out():
+    cases = readings.small_cases()
+    assert {case.system for case in cases} == {"start", "sl_cai", "rl_cai"}
+    held = {case.prompt for case in cases if case.held}
+    assert sum(case.held for case in cases) == len(cases) / 2 == 900
+    assert not held & {case.prompt for case in cases if not case.held}
+    assert all(case.prompt.endswith("\n\nAssistant:") for case in cases)
