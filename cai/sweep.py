@@ -122,12 +122,15 @@ def _claim(config: DictConfig, node: str) -> None:
     """Make the folder of a run or a sweep, unless somebody chose it.
 
     Raises:
-        Refused: From what the system says, if it can't be made.
+        Refused: If there is none, or from what the system says, if it can't be made.
     """
     key = f"hydra.{node}.dir"
+    named = OmegaConf.select(config, key)
+    if named is None:  # Hydra would make a folder of the name None
+        raise Refused(f"{key} names no folder: leave it out, or set it to one")
     if any(word.startswith(f"{key}=") for word in config.hydra.overrides.hydra):
         return
-    wanted = Path(OmegaConf.select(config, key))
+    wanted = Path(named)
     try:
         made = claim(wanted)
     except OSError as error:  # which Hydra would make a warning of

@@ -99,6 +99,12 @@ def test_a_folder_below_a_file_is_said_in_a_sentence(key, below, quick, tmp_path
     assert said.endswith(f"): set {key}= to a folder that you may write\n")
 
 
+def test_a_missing_run_folder_is_said_in_a_sentence(quick, tmp_path):
+    end, said = configs.outcome(configs.Case(0, ("text",), ("hydra.run.dir=???",)), tmp_path)
+    assert end == "sentence"
+    assert said == "hydra.run.dir names no folder: leave it out, or set it to one\n"
+
+
 SOME = [
     "auto_map of config, model", "template escapes 1", "kernel repository", "pickle: pytorch_model",
     "pickle: in the name", "config is a pipe", "weights are an endless", "shards outside",
