@@ -116,6 +116,7 @@ def main() -> None:
         "stage=sft",
         f"model.dtype={args.dtype}",
         "sft.optimizer.warmup=0",
+        "sft.optimizer.schedule=constant",
         "sft.epochs=1",
         "hardware=cpu",
     )
