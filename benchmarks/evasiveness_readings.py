@@ -11,7 +11,7 @@ train side are learnt from, the others judge.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,26 +113,28 @@ class Second(NamedTuple):
 
 def second_styles(data: Path, reader: str) -> Second:
     """Return the styles of ``style_labels`` and what a reader made of them."""
-    codes = _second(reader)
-    rows = [row for row in style_rows(data) if fingerprint(row.prompt, row.response) in codes]
-    found = [codes[fingerprint(row.prompt, row.response)] for row in rows]
-    numbers = [STYLES.index(STYLE_CODES[code]) for code in found]
-    return Second([row.label for row in rows], numbers, [row.prompt for row in rows])
+    return _styles(style_rows(data), reader)
 
 
-def second_refusals(data: Path, reader: str) -> Second:
+def second_small() -> Second:
+    """Return the styles of replies of small systems and what a second reader made of a quarter."""
+    return _styles([Row(*case[:4], case.style, False) for case in small_cases()], "small")
+
+
+def second_refusals(data: Path) -> Second:
     """Return the refusals of ``chatgpt_refusals`` and what a reader made of some of them."""
-    codes = _second(reader)
-    rows = [
-        row
-        for row in human_refusals(data)
-        if row.source == "chatgpt_refusals" and fingerprint(row.prompt, row.response) in codes
-    ]
-    tones = [codes[fingerprint(row.prompt, row.response)] for row in rows]
-    found = [int(tone not in COMPLIANT) for tone in tones]
-    return Second([row.label for row in rows], found, [row.prompt for row in rows])
+    rows = [row for row in human_refusals(data) if row.source == "chatgpt_refusals"]
+    return _second(rows, "tones", lambda tone: int(tone not in COMPLIANT))
 
 
-def _second(reader: str) -> dict[str, str]:
-    """Return one reader's labels by the replies' fingerprints."""
-    return {row["reply"]: row["label"] for row in read_jsonl(SECOND) if row["reader"] == reader}
+def _styles(rows: Iterable[Row], reader: str) -> Second:
+    return _second(rows, reader, lambda code: STYLES.index(STYLE_CODES[code]))
+
+
+def _second(rows: Iterable[Row], reader: str, number: Callable[[str], int]) -> Second:
+    """Put labels beside what one reader made of the replies that it read."""
+    codes = {row["reply"]: row["label"] for row in read_jsonl(SECOND) if row["reader"] == reader}
+    named = [(row, fingerprint(row.prompt, row.response)) for row in rows]
+    read = [(row, number(codes[name])) for row, name in named if name in codes]
+    labels, prompts = [row.label for row, _ in read], [row.prompt for row, _ in read]
+    return Second(labels, [found for _, found in read], prompts)

@@ -45,8 +45,8 @@ READ_OUT, TFIDF = KINDS = ("read-out", "tf-idf")
 FITTED_TO = (
     "labels of XSTest (CC BY 4.0), chatgpt-refusals, PyRIT, safety-rbr (MIT) and a language model's"
     " labels of replies of these, of the Constitutional AI paper and of hh-rlhf; answers of"
-    " OpenAssistant and Self-Instruct (Apache 2.0); the train sides of this project's texts. Of all"
-    " but the last no text is shipped."
+    " OpenAssistant and Self-Instruct (Apache 2.0); the train sides of this project's texts,"
+    " replies of its small systems among them. Of all but these no text is shipped."
 )
 
 

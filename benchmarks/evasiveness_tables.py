@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from evasiveness_readings import Second, second_refusals, second_styles
+from evasiveness_readings import second_refusals, second_small, second_styles
 from evasiveness_readout import (
     HUMAN,
     KINDS,
@@ -117,19 +117,24 @@ def report_confusions(name: str, truth: Ints, found: Ints, labels: Sequence[str]
         print(f"  {label:34}" + "".join(f"{count:6}" for count in counts))
 
 
+def write_styles(truth: Ints, found: Mapping[str, Ints], prompts: NDArray[np.str_]) -> None:
+    """Print a line for each style: F1 of everybody who found styles."""
+    for number, style in enumerate(STYLES):
+
+        def one(tables: Floats, number: int = number) -> Floats:
+            return f1_scores(tables)[..., number]
+
+        cells = [with_interval(truth, each, prompts, one) for each in found.values()]
+        write_line(style, truth == number, cells)
+
+
 def report_style(cases: Cases) -> None:
     """Print F1 of each style with the publication left out, and the read-out's confusions."""
     styled = np.char.startswith(cases.source, "style/")
     truth, prompts = cases.style[styled], cases.prompt[styled]
     found = {kind: decide(logits(cases, kind, style_splits(cases))[styled])[1] for kind in KINDS}
     print("Style, F1, publication left out (labels by a language model)")
-    for number, style in enumerate(STYLES):
-
-        def one(tables: Floats, number: int = number) -> Floats:
-            return f1_scores(tables)[..., number]
-
-        cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
-        write_line(style, styled & (cases.style == number), cells)
+    write_styles(truth, found, prompts)
     report_confusions("Read-out, styles", truth, found[READ_OUT], STYLES)
 
 
@@ -139,13 +144,7 @@ def report_small(cases: Cases) -> None:
     truth, prompts = cases.style[judged], cases.prompt[judged]
     found = {kind: decide(logits(cases, kind, small_splits(cases))[judged])[1] for kind in KINDS}
     print("Own small systems, F1, system left out (labels by a language model)")
-    for number, style in enumerate(STYLES):
-
-        def one(tables: Floats, number: int = number) -> Floats:
-            return f1_scores(tables)[..., number]
-
-        cells = [with_interval(truth, found[kind], prompts, one) for kind in KINDS]
-        write_line(style, judged & (cases.style == number), cells)
+    write_styles(truth, found, prompts)
     for system in sorted(set(cases.system[judged])):
         rows = cases.system[judged] == system
         report_confusions(f"Read-out, {system}", truth[rows], found[READ_OUT][rows], STYLES)
@@ -209,17 +208,12 @@ def report_readout(model: LanguageModel, cases: Cases) -> None:
 
 def report_readers(data: Path) -> None:
     """Print what language models that read the same replies reach by the same definitions."""
-    for reader in ("a", "b"):
-        second = second_styles(data, reader)
-        print(f"Reader {reader} of the styles, F1")
-        for number, style in enumerate(STYLES):
-            write_score(style, second, lambda tables, n=number: f1_scores(tables)[..., n])
-    print("Reader of chatgpt_refusals")
-    write_score("macro-F1", second_refusals(data, "tones"), macro_f1)
-
-
-def write_score(name: str, second: Second, score: Score) -> None:
-    """Print one score of a second reading."""
+    named = {f"the styles, {reader}": second_styles(data, reader) for reader in ("a", "b")}
+    for name, second in {**named, "small systems": second_small()}.items():
+        truth, found = np.array(second.labels), np.array(second.found)
+        print(f"Reader of {name}, F1; agreement {np.mean(truth == found):.3f}")
+        write_styles(truth, {name: found}, np.array(second.prompts))
+    second = second_refusals(data)
     truth, found = np.array(second.labels), np.array(second.found)
-    cell = with_interval(truth, found, np.array(second.prompts), score)
-    write_line(name, np.ones(len(truth), dtype=np.bool_), [cell])
+    cell = with_interval(truth, found, np.array(second.prompts), macro_f1)
+    write_line("Reader of chatgpt_refusals", truth >= 0, [cell])

@@ -54,7 +54,7 @@ def test_readers_agree_with_most_labels(real_data, reader):
 
 
 def test_the_reader_of_refusals_agrees_with_most_labels(real_data):
-    second = readings.second_refusals(real_data, "tones")
+    second = readings.second_refusals(real_data)
     assert len(second.labels) == 400
     assert 0.9 < np.mean(np.equal(second.labels, second.found)) < 1
 
@@ -66,3 +66,9 @@ def test_replies_of_small_systems_judge_where_their_prompts_are_held_out():
     assert sum(case.held for case in cases) == len(cases) / 2 == 900
     assert not held & {case.prompt for case in cases if not case.held}
     assert all(case.prompt.endswith("\n\nAssistant:") for case in cases)
+
+
+def test_a_second_reader_of_small_systems_agrees_with_most_labels():
+    second = readings.second_small()
+    assert len(second.labels) == 225
+    assert 0.9 < np.mean(np.equal(second.labels, second.found)) < 1
